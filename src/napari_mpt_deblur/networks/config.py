@@ -1,0 +1,177 @@
+"""The configuration of a Multi-Pyramid Transformer: plain data, no torch, travels with the weights."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from napari_mpt_deblur.errors import ModelError
+
+STAGES = 4
+_MAX_DIM = 4096
+_MAX_SUB_BLOCKS = 64
+
+
+@dataclass(frozen=True)
+class MPTConfig:
+    """Shape and variants of an `MPT` network.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of the image, in and out.
+    dims : tuple of int
+        Feature width of the four stages.
+    heads : tuple of int
+        Attention heads of the four stages; each divides its width.
+    scales : tuple of tuple of float
+        Local scales S of each stage, one a sub-block, coarse to fine; each 1 / 2**k. Their number is the stage's
+        number of sub-blocks and is even, since windows are shifted in every other sub-block (section 3.1).
+    window : int
+        Side M of an attention window, in pixels of its map.
+    expansion : float
+        alpha, the hidden width of the feed-forward network in units of the stage's width.
+    stem : int
+        Pixel-unshuffle factor before the first convolution; 1 is the paper's network, 2 works at half resolution.
+    window_attention : {"scaled", "cosine"}
+        ``"scaled"`` divides by the root of the head's width (the paper); ``"cosine"`` normalises q and k and learns a
+        temperature (the released code).
+    channel_attention : {"normalised", "literal"}
+        ``"normalised"`` L2-normalises q and k over the pixels and learns a temperature; ``"literal"`` is equation 2 as
+        printed, whose softmax saturates with the image's area.
+    global_residual : {"image", "features"}
+        What is added before the output: the image after the last convolution, or the first convolution's features
+        before it (Figure 2).
+
+    Raises
+    ------
+    ModelError
+        If a value is outside what the network accepts.
+    """
+
+    in_channels: int = 1
+    dims: tuple[int, ...] = (40, 80, 160, 320)
+    heads: tuple[int, ...] = (1, 2, 4, 8)
+    scales: tuple[tuple[float, ...], ...] = (
+        (1 / 8, 1 / 8, 1 / 4, 1 / 4, 1.0, 1.0),
+        (1 / 4, 1 / 4, 1 / 2, 1 / 2, 1.0, 1.0),
+        (1 / 2, 1 / 2, 1 / 2, 1 / 2, 1.0, 1.0),
+        (1 / 2, 1 / 2, 1 / 2, 1 / 2, 1.0, 1.0),
+    )
+    window: int = 8
+    expansion: float = 2.6
+    stem: int = 1
+    window_attention: Literal["scaled", "cosine"] = "scaled"
+    channel_attention: Literal["normalised", "literal"] = "normalised"
+    global_residual: Literal["image", "features"] = "image"
+
+    def __post_init__(self) -> None:
+        # TOML, JSON and safetensors headers bring lists
+        object.__setattr__(self, "dims", tuple(self.dims))
+        object.__setattr__(self, "heads", tuple(self.heads))
+        object.__setattr__(self, "scales", tuple(tuple(float(s) for s in stage) for stage in self.scales))
+        _validate(self)
+
+    @classmethod
+    def paper(cls, in_channels: int = 3) -> MPTConfig:
+        """The paper's configuration: 19.80 M parameters (section 4.2)."""
+        return cls(in_channels=in_channels)
+
+    @classmethod
+    def compact(cls, in_channels: int = 1) -> MPTConfig:
+        """The configuration of the bundled model: half resolution inside, two sub-blocks a stage, for CPUs."""
+        return cls(
+            in_channels=in_channels,
+            dims=(32, 64, 96, 128),
+            heads=(1, 2, 3, 4),
+            scales=((1 / 8, 1.0), (1 / 4, 1.0), (1 / 2, 1.0), (1.0, 1.0)),
+            expansion=2.0,
+            stem=2,
+        )
+
+    @classmethod
+    def tiny(cls, in_channels: int = 1) -> MPTConfig:
+        """The smallest useful network: for tests and trying things out."""
+        return cls(
+            in_channels=in_channels,
+            dims=(8, 8, 16, 16),
+            heads=(1, 1, 2, 2),
+            scales=((1 / 2, 1.0), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0)),
+            window=4,
+            expansion=1.5,
+            stem=2,
+        )
+
+    @property
+    def size_multiple(self) -> int:
+        """Height and width that the network accepts are multiples of this many pixels (SPEC A, size rule)."""
+        rule = 1
+        for stage, scales in enumerate(self.scales):
+            for scale in scales:
+                rule = math.lcm(rule, round(self.window / scale) * 2**stage)
+        return rule * self.stem
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, numbers and strings, for JSON and TOML; `from_dict` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> MPTConfig:
+        """A configuration from plain data.
+
+        Raises
+        ------
+        ModelError
+            If a key is unknown or a value is not accepted.
+        """
+        if not isinstance(values, dict):
+            raise ModelError("The network configuration is not a table of names and values; the file is damaged.")
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ModelError(f"Unknown network setting {unknown[0]!r}; known are {', '.join(sorted(known))}.")
+        try:
+            return cls(**values)
+        except (TypeError, OverflowError) as error:
+            raise ModelError(f"The network configuration is damaged: {error}.") from error
+
+
+def _validate(config: MPTConfig) -> None:
+    _whole(config.in_channels, "in_channels", 1, 64)
+    _whole(config.window, "window", 2, 64)
+    if config.window % 2:
+        raise ModelError(f"window must be even, since windows shift by half of it; got {config.window}.")
+    if config.stem not in (1, 2, 4):
+        raise ModelError(f"stem must be 1, 2 or 4; got {config.stem!r}.")
+    if not isinstance(config.expansion, (int, float)) or not 0.1 <= config.expansion <= 16:
+        raise ModelError(f"expansion must be between 0.1 and 16; got {config.expansion!r}.")
+    for name in ("dims", "heads", "scales"):
+        if len(getattr(config, name)) != STAGES:
+            raise ModelError(f"{name} must have {STAGES} entries, one a stage; got {len(getattr(config, name))}.")
+    for dim, heads in zip(config.dims, config.heads, strict=True):
+        _whole(dim, "dims", 2, _MAX_DIM)
+        _whole(heads, "heads", 1, _MAX_DIM)
+        if dim % heads or dim % 2:
+            raise ModelError(f"each width must be even and a multiple of its heads; got width {dim}, heads {heads}.")
+    for scales in config.scales:
+        if not scales or len(scales) % 2 or len(scales) > _MAX_SUB_BLOCKS:
+            raise ModelError(f"each stage needs an even number of scales, at most {_MAX_SUB_BLOCKS}; got {scales}.")
+        for scale in scales:
+            if not 1 / 64 <= scale <= 1 or math.log2(scale) != int(math.log2(scale)):
+                raise ModelError(f"each scale must be 1, 1/2, 1/4, ... 1/64; got {scale}.")
+        if list(scales) != sorted(scales):
+            raise ModelError(f"the scales of a stage go from coarse to fine; got {scales}.")
+    _choice(config.window_attention, "window_attention", ("scaled", "cosine"))
+    _choice(config.channel_attention, "channel_attention", ("normalised", "literal"))
+    _choice(config.global_residual, "global_residual", ("image", "features"))
+
+
+def _whole(value: object, name: str, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ModelError(f"{name} must be a whole number from {low} to {high}; got {value!r}.")
+
+
+def _choice(value: object, name: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ModelError(f"{name} must be one of {', '.join(choices)}; got {value!r}.")

@@ -1,0 +1,103 @@
+"""The Multi-Pyramid Transformer: a residual U of pyramid blocks (paper, section 3 and Figure 2)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from napari_mpt_deblur.errors import ImageError
+from napari_mpt_deblur.networks.attention import CrossScaleWindowAttention, IntraScaleChannelAttention
+from napari_mpt_deblur.networks.config import MPTConfig
+from napari_mpt_deblur.networks.feed_forward import FeatureEnhancingFeedForward
+from napari_mpt_deblur.networks.layers import ChannelNorm, StageDown, StageUp, as_channels_last
+
+
+class SubBlock(nn.Module):
+    """One level of a pyramid: CSWA and ISCA read the same normalised map, FEFN joins them (SPEC A, "Sub-block")."""
+
+    def __init__(self, config: MPTConfig, dim: int, heads: int, scale: float, shift: bool) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(dim)
+        self.cswa = CrossScaleWindowAttention(dim, heads, scale, config.window, shift, config.window_attention)
+        self.isca = IntraScaleChannelAttention(dim, heads, config.channel_attention)
+        self.fefn = FeatureEnhancingFeedForward(dim, config.expansion)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normalised = self.norm(x)
+        return self.fefn(self.cswa(normalised) + x, self.isca(normalised) + x)  # (N, C, H, W)
+
+
+class PyramidBlock(nn.Sequential):
+    """Sub-blocks from coarse to fine local scale; every other one has shifted windows."""
+
+    def __init__(self, config: MPTConfig, stage: int) -> None:
+        dim, heads = config.dims[stage], config.heads[stage]
+        super().__init__(
+            *(SubBlock(config, dim, heads, scale, shift=j % 2 == 1) for j, scale in enumerate(config.scales[stage]))
+        )
+
+
+class MPT(nn.Module):
+    """Multi-Pyramid Transformer.
+
+    Parameters
+    ----------
+    config : MPTConfig
+
+    Notes
+    -----
+    Accepts (N, C, H, W) with H and W multiples of ``config.size_multiple``; callers pad by reflection and crop.
+    Values are about 0..1. All convolutions and linear layers are bias-free.
+    """
+
+    def __init__(self, config: MPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        pixels = config.in_channels * config.stem**2
+        self.input = nn.Conv2d(pixels, config.dims[0], 3, padding=1, bias=False)
+        self.encoder = nn.ModuleList(PyramidBlock(config, stage) for stage in range(len(config.dims)))
+        self.down = nn.ModuleList(StageDown(c, following) for c, following in pairwise(config.dims))
+        self.up = nn.ModuleList(StageUp(following, c) for c, following in pairwise(config.dims))
+        self.decoder = nn.ModuleList(PyramidBlock(config, stage) for stage in range(len(config.dims) - 1))
+        self.output = nn.Conv2d(config.dims[0], pixels, 3, padding=1, bias=False)
+        if config.global_residual == "image":
+            nn.init.normal_(self.output.weight, std=1e-3)  # starts next to the identity
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C, H, W).
+
+        Raises
+        ------
+        ImageError
+            If the channels or the size do not fit the configuration.
+        """
+        _check(image, self.config)
+        stem = self.config.stem
+        pixels = F.pixel_unshuffle(image, stem) if stem > 1 else image
+        features = x = self.input(as_channels_last(pixels))  # (N, dims[0], H / stem, W / stem)
+        skips = []
+        for stage, block in enumerate(self.encoder):
+            x = block(x)
+            if stage < len(self.down):
+                skips.append(x)
+                x = self.down[stage](x)  # (N, dims[stage + 1], half the size)
+        for stage in reversed(range(len(self.decoder))):
+            x = self.decoder[stage](self.up[stage](x) + skips[stage])
+        if self.config.global_residual == "features":
+            x = x + features
+        out = self.output(x)
+        out = F.pixel_shuffle(out, stem) if stem > 1 else out
+        return out + image if self.config.global_residual == "image" else out
+
+
+def _check(image: Tensor, config: MPTConfig) -> None:
+    if image.ndim != 4 or image.shape[1] != config.in_channels:
+        raise ImageError(f"The network takes (N, {config.in_channels}, H, W); got {tuple(image.shape)}.")
+    multiple = config.size_multiple
+    if image.shape[2] % multiple or image.shape[3] % multiple:
+        raise ImageError(
+            f"The network takes heights and widths that are multiples of {multiple}; "
+            f"got {image.shape[2]} x {image.shape[3]}: pad by reflection and crop the result."
+        )
