@@ -1,0 +1,211 @@
+"""The training loop: resumable to the bit, a checkpoint every few minutes, the best and the last weights kept."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_mpt_deblur.errors import TrainingError
+from napari_mpt_deblur.evaluation.metrics import psnr, ssim
+from napari_mpt_deblur.networks.mpt import MPT
+from napari_mpt_deblur.training.config import TrainingConfig
+from napari_mpt_deblur.training.simulation import DefocusPairs, SharpImage
+
+_STATE = "state.pt"
+_LOG = "log.jsonl"
+_VALIDATION_SIDE_PX = 256
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one iteration, or one validation, brought; loss and dB of PSNR, in units of the normalised intensities."""
+
+    iteration: int
+    loss: float
+    learning_rate: float
+    validation: dict[str, float] | None = None
+
+
+class Trainer:
+    """Train a network on synthetic defocus of sharp images.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+    folder : Path
+        Holds ``state.pt`` (all that resuming needs), ``log.jsonl`` and the weights.
+    train, validation : list of SharpImage
+    device : str
+
+    Raises
+    ------
+    TrainingError
+        If there are no images, or the folder holds a state of another run.
+    """
+
+    def __init__(
+        self,
+        config: TrainingConfig,
+        folder: Path,
+        train: list[SharpImage],
+        validation: list[SharpImage],
+        device: str = "cpu",
+    ) -> None:
+        if not train or not validation:
+            raise TrainingError("Training needs at least one sharp image to train on and one to validate on.")
+        self.config, self.folder, self.device = config, Path(folder), torch.device(device)
+        torch.manual_seed(config.seed)
+        self.network = MPT(config.network).to(self.device)
+        self.average = copy.deepcopy(self.network) if config.ema else self.network
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), config.learning_rate, (0.9, 0.999), weight_decay=config.weight_decay
+        )
+        self.iteration = 0
+        self.best = -math.inf
+        self.pairs = DefocusPairs(train, config.simulation, config.seed)
+        self._validation = _validation_set(validation, config)
+
+    def run(self) -> Iterator[Step]:
+        """Iterate to the end; stop consuming at any time and call `save`."""
+        with ThreadPoolExecutor(1) as loader:
+            pending = loader.submit(self._batch, self.iteration)
+            while self.iteration < self.config.iterations:
+                blurred, sharp = pending.result()
+                pending = loader.submit(self._batch, self.iteration + 1)
+                loss = self._step(blurred.to(self.device), sharp.to(self.device))
+                self.iteration += 1
+                last = self.iteration == self.config.iterations
+                scores = self.validate() if last or self.iteration % self.config.validate_every == 0 else None
+                yield Step(self.iteration, loss, self._learning_rate(self.iteration - 1), scores)
+
+    def validate(self) -> dict[str, float]:
+        """PSNR (dB) and SSIM of the averaged weights on the validation pairs, and PSNR of the blurred ones."""
+        self.average.eval()
+        results = []
+        for blurred, sharp in self._validation:
+            with torch.no_grad(), self._autocast():
+                restored = self.average(blurred.to(self.device)).float().cpu()[0, 0].numpy()
+            truth = sharp[0, 0].numpy()
+            results.append((psnr(restored, truth, 1), psnr(blurred[0, 0].numpy(), truth, 1), ssim(restored, truth, 1)))
+        restored, before, similarity = np.mean(results, axis=0)
+        return {"psnr": float(restored), "psnr_blurred": float(before), "ssim": float(similarity)}
+
+    def save(self) -> None:
+        """Write the state that `resume` reads, whole or not at all."""
+        state = {
+            "iteration": self.iteration,
+            "best": self.best,
+            "config": json.dumps(self.config.to_dict()),
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        temporary = self.folder / f".{_STATE}.{os.getpid()}"
+        try:
+            torch.save(state, temporary)
+            os.replace(temporary, self.folder / _STATE)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def resume(self) -> bool:
+        """Take up the state in the folder, if there is one.
+
+        The number of iterations and the learning rates may differ from the saved run's: a run can be prolonged.
+        """
+        path = self.folder / _STATE
+        if not path.exists():
+            return False
+        state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        saved = TrainingConfig.from_dict(json.loads(state["config"]))
+        if saved.network != self.config.network:
+            raise TrainingError(f"{self.folder} holds a run of another network; choose another folder.")
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.iteration, self.best = state["iteration"], state["best"]
+        return True
+
+    def log(self, entry: dict[str, Any]) -> None:
+        """Append a line to the log, with the time."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / _LOG).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps({"time": round(time.time()), **entry}) + "\n")
+
+    def _batch(self, iteration: int) -> tuple[Tensor, Tensor]:
+        config = self.config
+        kind = int(np.random.default_rng([config.seed, 3, iteration]).integers(len(config.patch_px)))
+        first = iteration * max(config.batch)
+        return self.pairs.batch(first, config.batch[kind], config.patch_px[kind])
+
+    def _step(self, blurred: Tensor, sharp: Tensor) -> float:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate(self.iteration)
+        self.network.train()
+        with self._autocast():
+            restored = self.network(blurred)
+        loss = (F.l1_loss if self.config.loss == "l1" else F.mse_loss)(restored.float(), sharp)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"The loss is not finite at iteration {self.iteration}: resume with a lower learning rate."
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        self.optimizer.step()
+        self._update_average()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        if self.average is self.network:
+            return
+        # young averages forget faster, so that they do not remember the random start
+        decay = min(self.config.ema, (1 + self.iteration) / (10 + self.iteration))
+        averages, weights = list(self.average.parameters()), list(self.network.parameters())
+        torch._foreach_lerp_(averages, weights, 1 - decay)
+
+    def _learning_rate(self, iteration: int) -> float:
+        config = self.config
+        if iteration < config.warmup:
+            return config.learning_rate * (iteration + 1) / config.warmup
+        progress = (iteration - config.warmup) / max(1, config.iterations - config.warmup)
+        swing = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * swing
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.config.precision == "bfloat16" or (self.config.precision == "auto" and _fast_bfloat16(self.device))
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def _validation_set(images: list[SharpImage], config: TrainingConfig) -> list[tuple[Tensor, Tensor]]:
+    multiple = config.network.size_multiple
+    side = max(multiple, _VALIDATION_SIDE_PX // multiple * multiple)
+    pairs = DefocusPairs(images, config.simulation, seed=1_000_003)
+    return [pairs.batch(number, 1, side) for number in range(config.validation_pairs)]
+
+
+def _fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cpu":
+        return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+def _cpu_flags() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
