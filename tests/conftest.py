@@ -1,0 +1,55 @@
+"""What all tests share: few threads, none of them leaked, and the folder of real images."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# before anything imports numpy or torch: many small operations on few cores are faster on one thread
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+ROOT = Path(__file__).parents[1]
+_PATIENCE_S = 2.0
+_KEPT_THREADS = ("tqdm_monitor", "zarr_io", "zarr_pool")  # libraries keep these on purpose
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of real images, named by MPT_DEBLUR_DATA, ../shared/data by default; skips where it is absent."""
+    folder = Path(os.environ.get("MPT_DEBLUR_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"needs the real images: MPT_DEBLUR_DATA ({folder}) is not a folder")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_leaked_threads() -> Iterator[None]:
+    """A test that leaves a Python thread or a Qt worker running fails."""
+    before = _threads()
+    yield
+    deadline = time.monotonic() + _PATIENCE_S
+    while (leaked := _threads() - before) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not leaked, f"the test left threads running: {sorted(thread.name for thread in leaked)}"
+    qt = sys.modules.get("PyQt6.QtCore")
+    if qt is not None:
+        done = qt.QThreadPool.globalInstance().waitForDone(int(_PATIENCE_S * 1000))
+        assert done, "the test left a worker running in Qt's thread pool"
+
+
+def _threads() -> set[threading.Thread]:
+    """Running Python threads, without dask's pool and Qt's own, which Python cannot join."""
+    dask_pool = getattr(sys.modules.get("dask.threaded"), "default_pool", None)
+    return {
+        thread
+        for thread in set(threading.enumerate()) - set(getattr(dask_pool, "_threads", ()))
+        if not isinstance(thread, threading._DummyThread) and not thread.name.startswith(_KEPT_THREADS)
+    }
