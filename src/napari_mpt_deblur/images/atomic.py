@@ -1,0 +1,102 @@
+"""Files appear whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from napari_mpt_deblur.errors import FileError
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full: free some space, or write elsewhere",
+    errno.EDQUOT: "your disk quota is used up: free some space, or write elsewhere",
+    errno.EACCES: "permission denied: write elsewhere",
+    errno.EPERM: "permission denied: write elsewhere",
+    errno.EROFS: "the disk is read-only: write elsewhere",
+    errno.ENOENT: "its folder does not exist: create it first",
+    errno.ENOTDIR: "a part of its path is a file, not a folder: choose another path",
+    errno.EISDIR: "a folder of that name is in the way: choose another name",
+    errno.ENAMETOOLONG: "its name is too long: choose a shorter one",
+}
+
+
+def check_writable(path: str | Path, *, overwrite: bool) -> Path:
+    """Find out before the work whether a file can be written.
+
+    Parameters
+    ----------
+    path : str or Path
+    overwrite : bool
+        Whether a file that exists may be replaced.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    FileError
+        If the folder does not exist or refuses files, or something of that name is in the way.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise FileError(f"Cannot write {path}: {_REASONS[errno.EISDIR]}.")
+        if path.exists() and not overwrite:
+            raise FileError(f"{path} exists: choose another name, or allow overwriting.")
+        if not path.parent.is_dir():
+            path.parent.stat()  # says whether it is missing or below a file
+            raise FileError(f"Cannot write {path}: {_REASONS[errno.ENOTDIR]}.")
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise FileError(f"Cannot write {path}: {_REASONS[errno.EACCES]}.")
+    except FileError:
+        raise
+    except OSError as error:
+        raise writing_failed(path, error) from error
+    except ValueError as error:  # a null character
+        raise FileError(f"{str(path)!r} is not a file name.") from error
+    return path
+
+
+@contextmanager
+def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary path beside `path`, moved there when the block ends well and removed when it does not.
+
+    Parameters
+    ----------
+    path : str or Path
+    overwrite : bool
+        Whether a file that exists may be replaced.
+
+    Yields
+    ------
+    Path
+        To write to.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written; what was there before stays.
+    """
+    path = check_writable(path, overwrite=overwrite)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except FileError:
+        raise
+    except OSError as error:
+        raise writing_failed(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def writing_failed(path: str | Path, error: OSError) -> FileError:
+    """The one-line message for an error of the operating system."""
+    reason = _REASONS.get(error.errno or 0) or error.strerror or str(error) or type(error).__name__
+    return FileError(f"Cannot write {path}: {reason}.")

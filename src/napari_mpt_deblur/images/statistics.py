@@ -1,0 +1,207 @@
+"""Intensity statistics: how grey levels become values of about 0 to 1 for the network, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from napari_mpt_deblur.errors import ImageError, ParameterError
+from napari_mpt_deblur.images.view import ImageView, PlaneIndex
+
+_MAX_PIXELS = 2**22  # a channel's; percentiles of 4 million pixels take a few hundredths of a second
+_MAX_PLANES = 64  # a channel's; reading a lazy plane may cost a file access
+_FLOAT32_WHOLE = 2**24  # whole numbers up to here have a float32 of their own
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """A linear map of grey levels for each channel: `low` becomes 0, `high` becomes 1.
+
+    Attributes
+    ----------
+    low, high : tuple of float
+        Grey levels, one of each for every channel. Equal where a channel is constant.
+    percentiles : tuple of float
+        Which percentiles of the pixels they are.
+    sampled : bool
+        Whether they were measured on a part of the pixels.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    percentiles: tuple[float, float] = (1.0, 99.8)
+    sampled: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "low", tuple(map(float, self.low)))
+        object.__setattr__(self, "high", tuple(map(float, self.high)))
+        object.__setattr__(self, "percentiles", _check_percentiles(self.percentiles))
+        pairs_fit = len(self.low) == len(self.high) > 0
+        if not pairs_fit or not all(
+            -math.inf < low <= high < math.inf for low, high in zip(self.low, self.high, strict=True)
+        ):
+            raise ParameterError("A normalisation needs a finite low and a high not below it for every channel.")
+
+    def is_flat(self, channel: int) -> bool:
+        """Whether the channel is constant: there is nothing to restore in it."""
+        return self.low[channel] == self.high[channel]
+
+    def apply(self, plane: np.ndarray, channel: int) -> np.ndarray:
+        """Grey levels to values of about 0 to 1, float32; all 0 for a constant channel."""
+        low, high = self.low[channel], self.high[channel]
+        if low == high:
+            return np.zeros(plane.shape, np.float32)
+        return ((np.asarray(plane, np.float64) - low) / (high - low)).astype(np.float32)
+
+    def undo(self, plane: np.ndarray, channel: int) -> np.ndarray:
+        """Values of about 0 to 1 back to grey levels; a constant channel comes back as its constant.
+
+        float32, or float64 where grey levels are beyond 2**24 and float32 would round them.
+        """
+        low, high = self.low[channel], self.high[channel]
+        dtype = np.float32 if max(abs(low), abs(high)) <= _FLOAT32_WHOLE else np.float64
+        if low == high:
+            return np.full(plane.shape, low, dtype)
+        return (np.asarray(plane, np.float64) * (high - low) + low).astype(dtype)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, numbers and strings, for JSON; `from_dict` reads it back."""
+        return {
+            "low": list(self.low),
+            "high": list(self.high),
+            "percentiles": list(self.percentiles),
+            "sampled": self.sampled,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Normalization:
+        """A normalisation from plain data.
+
+        Raises
+        ------
+        ParameterError
+            If a value is missing or not accepted.
+        """
+        try:
+            return cls(
+                tuple(values["low"]),
+                tuple(values["high"]),
+                tuple(values.get("percentiles", (1.0, 99.8))),
+                bool(values.get("sampled", False)),
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, ParameterError):
+                raise
+            raise ParameterError("The record of a normalisation is damaged: measure it again.") from error
+
+
+def measure_normalization(
+    view: ImageView, percentiles: tuple[float, float] = (1.0, 99.8), max_pixels: int = _MAX_PIXELS
+) -> Normalization:
+    """Measure percentiles of each channel over the whole image: all planes, finite pixels only.
+
+    Of a channel with more than `max_pixels` pixels, evenly spaced planes and pixels are taken, the same ones every
+    time; no more than one plane is held at once.
+
+    Parameters
+    ----------
+    view : ImageView
+    percentiles : tuple of float
+        The low and the high one, 0 to 100.
+    max_pixels : int
+        Most pixels of a channel to look at.
+
+    Returns
+    -------
+    Normalization
+        Where the two percentiles are equal, though pixels differ, the lowest and highest pixel stand in for them.
+
+    Raises
+    ------
+    ParameterError
+        If the percentiles are not two rising numbers from 0 to 100.
+    """
+    low_percentile, high_percentile = _check_percentiles(percentiles)
+    lows, highs, sampled = [], [], False
+    for channel in range(view.channel_count):
+        planes = [plane for plane in view.planes if plane.channel == channel]
+        pixels, part = _sample(view, planes, max_pixels)
+        sampled |= part
+        if not pixels.size:  # nothing but NaN: nothing to restore
+            lows.append(0.0)
+            highs.append(0.0)
+            continue
+        low, high = np.percentile(pixels, (low_percentile, high_percentile))
+        if low == high:  # a few bright spots on an even background
+            low, high = pixels.min(), pixels.max()
+        lows.append(float(low))
+        highs.append(float(high))
+    return Normalization(tuple(lows), tuple(highs), (low_percentile, high_percentile), sampled)
+
+
+def undo_to_dtype(plane: np.ndarray, dtype: Any) -> np.ndarray:
+    """Grey levels as another type: rounded and clipped for whole numbers, clipped to its range for floats.
+
+    Parameters
+    ----------
+    plane : ndarray
+        Any shape, floating.
+    dtype : numpy dtype
+        Integer or floating, in either byte order.
+
+    Returns
+    -------
+    ndarray
+        NaN and infinite pixels stay in floats; whole numbers have 0 for NaN.
+
+    Raises
+    ------
+    ImageError
+        If the type is neither integer nor floating.
+    """
+    dtype = np.dtype(dtype)
+    if dtype.kind == "f":
+        largest = float(np.finfo(dtype).max)
+        with np.errstate(invalid="ignore"):
+            clipped = np.where(np.isfinite(plane), np.clip(plane, -largest, largest), plane)
+        return clipped.astype(dtype)
+    if dtype.kind not in "iu":
+        raise ImageError(f"A restored image cannot be of type {dtype}: choose uint8, uint16 or float32.")
+    limits = np.iinfo(dtype)
+    # the largest float64 within a 64-bit type lies below its limit
+    highest = limits.max if limits.bits < 64 else int(np.nextafter(float(limits.max), 0))
+    rounded = np.rint(np.nan_to_num(np.asarray(plane, np.float64), nan=0.0))
+    return np.clip(rounded, limits.min, highest).astype(dtype)
+
+
+def _sample(view: ImageView, planes: list[PlaneIndex], max_pixels: int) -> tuple[np.ndarray, bool]:
+    """Finite pixels of evenly spaced planes, and whether some were left out."""
+    size = view.height * view.width
+    if len(planes) * size <= max_pixels:
+        return _finite(view.read_plane(plane).ravel() for plane in planes), False
+    if len(planes) > _MAX_PLANES:
+        chosen = np.unique(np.linspace(0, len(planes) - 1, _MAX_PLANES).round().astype(int))
+        planes = [planes[i] for i in chosen]
+    step = max(1, math.ceil(len(planes) * size / max_pixels))
+    while step > 1 and math.gcd(step, view.width) > 1:  # a step that shares a factor with the width stays in columns
+        step += 1
+    # each plane starts elsewhere, so that together they cover the field
+    return _finite(view.read_plane(plane).ravel()[(i * 7) % step :: step] for i, plane in enumerate(planes)), True
+
+
+def _finite(parts: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([part[np.isfinite(part)] for part in parts])
+
+
+def _check_percentiles(percentiles: Any) -> tuple[float, float]:
+    try:
+        low, high = (float(p) for p in percentiles)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"percentiles must be two numbers; got {percentiles!r}.") from error
+    if not 0 <= low < high <= 100:
+        raise ParameterError(f"percentiles must rise from 0 to 100; got {low:g} and {high:g}.")
+    return low, high
