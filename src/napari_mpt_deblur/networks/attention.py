@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from napari_mpt_deblur.networks.layers import ChannelLinear, NPConv, ScaleDown
 
-_MASKED = -100.0  # Swin's value: exp() of it is 0 in every precision, and half precision can hold it
+_MASKED = -1e4  # exp() of it is exactly 0 (not a slow subnormal), and half precision can hold it
 
 
 class CrossScaleWindowAttention(nn.Module):
@@ -74,7 +74,9 @@ class CrossScaleWindowAttention(nn.Module):
             queries, key = F.normalize(queries, dim=-1) * self.temperature, F.normalize(key, dim=-1)
             scale = 1.0
         bias = self._bias(x, queries.dtype)
-        out = F.scaled_dot_product_attention(queries.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), bias, scale=scale)
+        out = F.scaled_dot_product_attention(
+            queries.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), bias, scale=scale
+        )
         out = _join(out, x.shape, region)  # (N, C, H, W)
         if self.shift:
             out = torch.roll(out, (self.shift * self.factor,) * 2, (2, 3))
@@ -123,7 +125,7 @@ class IntraScaleChannelAttention(nn.Module):
         if self.attention == "normalised":
             # normalising after the product touches (C / heads)^2 numbers instead of H W C
             lengths = _lengths(q)[..., :, None] * _lengths(k)[..., None, :]
-            scores = scores / lengths.clamp_min(1e-12) * self.temperature.float()
+            scores = scores / lengths.clamp_min(1e-12) * self.temperature.to(scores.dtype)
         weights = scores.softmax(dim=-1).to(v.dtype)
         out = v.transpose(-1, -2) @ weights.transpose(-1, -2)  # (N, heads, H W, C / heads)
         out = out.transpose(1, 2).reshape(n, height, width, c).movedim(-1, 1)  # (N, C, H, W)
@@ -131,12 +133,16 @@ class IntraScaleChannelAttention(nn.Module):
 
 
 def _channel_products(q: Tensor, k: Tensor) -> Tensor:
-    # sums over all pixels: half precision may multiply, but softmax and division want float32
-    return (q @ k.transpose(-1, -2)).float()
+    # sums over all pixels: half precision may multiply, but softmax and division want float32 at least
+    return (q @ k.transpose(-1, -2)).to(_at_least_float32(q))
 
 
 def _lengths(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=-1, dtype=torch.float32)
+    return torch.linalg.vector_norm(x, dim=-1, dtype=_at_least_float32(x))
+
+
+def _at_least_float32(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _cut(x: Tensor, side: int, heads: int) -> Tensor:

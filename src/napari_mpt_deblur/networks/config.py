@@ -22,7 +22,7 @@ class MPTConfig:
     in_channels : int
         Channels of the image, in and out.
     dims : tuple of int
-        Feature width of the four stages.
+        Feature width of the four stages; even, and from the second stage on a multiple of 4 (pixel-unshuffle).
     heads : tuple of int
         Attention heads of the four stages; each divides its width.
     scales : tuple of tuple of float
@@ -133,7 +133,9 @@ class MPTConfig:
             raise ModelError(f"Unknown network setting {unknown[0]!r}; known are {', '.join(sorted(known))}.")
         try:
             return cls(**values)
-        except (TypeError, OverflowError) as error:
+        except ModelError:
+            raise
+        except (TypeError, ValueError, OverflowError) as error:
             raise ModelError(f"The network configuration is damaged: {error}.") from error
 
 
@@ -154,6 +156,10 @@ def _validate(config: MPTConfig) -> None:
         _whole(heads, "heads", 1, _MAX_DIM)
         if dim % heads or dim % 2:
             raise ModelError(f"each width must be even and a multiple of its heads; got width {dim}, heads {heads}.")
+    if any(dim % 4 for dim in config.dims[1:]):
+        raise ModelError(f"from the second stage on, each width must be a multiple of 4; got {config.dims}.")
+    if int(config.expansion * min(config.dims)) < 1:
+        raise ModelError(f"expansion {config.expansion} of width {min(config.dims)} leaves no hidden channel.")
     for scales in config.scales:
         if not scales or len(scales) % 2 or len(scales) > _MAX_SUB_BLOCKS:
             raise ModelError(f"each stage needs an even number of scales, at most {_MAX_SUB_BLOCKS}; got {scales}.")

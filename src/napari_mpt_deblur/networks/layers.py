@@ -1,7 +1,7 @@
 """Small layers that the attention and feed-forward blocks share.
 
-All take and return (N, C, H, W) tensors and are fastest on channels-last memory: a linear layer over channels then reads
-and writes the tensor in place of a copy.
+All take and return (N, C, H, W) tensors and are fastest on channels-last memory, where a linear layer over channels
+needs no copy.
 """
 
 from __future__ import annotations
@@ -69,8 +69,9 @@ class ScaleDown(nn.Module):
 
 
 class StageDown(nn.Sequential):
-    """Between stages: 3x3 convolution to half the channels, then pixel-unshuffle by 2: (N, C, H, W) to (N, 2C, H/2, W/2)
-    for equal widths; any next width is allowed when it is a multiple of 4.
+    """Between stages: 3x3 convolution to a quarter of the next width, then pixel-unshuffle by 2.
+
+    (N, C, H, W) to (N, C', H/2, W/2); the next width C' is a multiple of 4 (2C in the paper).
     """
 
     def __init__(self, channels: int, next_channels: int) -> None:

@@ -93,7 +93,7 @@ class MPT(nn.Module):
 
 
 def _check(image: Tensor, config: MPTConfig) -> None:
-    if image.ndim != 4 or image.shape[1] != config.in_channels:
+    if image.ndim != 4 or image.shape[1] != config.in_channels or not image.numel():
         raise ImageError(f"The network takes (N, {config.in_channels}, H, W); got {tuple(image.shape)}.")
     multiple = config.size_multiple
     if image.shape[2] % multiple or image.shape[3] % multiple:
