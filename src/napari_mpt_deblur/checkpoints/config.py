@@ -1,0 +1,126 @@
+"""What travels with the weights: the network's shape, how its inputs are normalised, where it came from. No torch."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from napari_mpt_deblur.errors import ModelError
+from napari_mpt_deblur.networks.config import MPTConfig
+
+FORMAT = 1
+_DEFAULT_NORMALIZATION = {"percentiles": [1.0, 99.8]}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A model's description, saved in the header of its file.
+
+    Parameters
+    ----------
+    network : MPTConfig
+    normalization : dict
+        ``{"percentiles": [low, high]}``: the grey levels that become 0 and 1.
+    nucleus_diameter_px : tuple of float, optional
+        Smallest and largest diameter of nuclei, in pixels, that the model was trained for.
+    name, description, licence : str
+        For people.
+    training : dict
+        How the weights came about: recipe, data, seed, commit. Plain JSON data.
+
+    Raises
+    ------
+    ModelError
+        If a value is not accepted.
+    """
+
+    network: MPTConfig
+    normalization: dict[str, Any] = field(default_factory=lambda: dict(_DEFAULT_NORMALIZATION))
+    nucleus_diameter_px: tuple[float, float] | None = None
+    name: str = ""
+    description: str = ""
+    licence: str = ""
+    training: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.network, MPTConfig):
+            raise ModelError("The model's network must be an MPTConfig.")
+        for name in ("name", "description", "licence"):
+            if not isinstance(getattr(self, name), str):
+                raise ModelError(f"The model's {name} must be text; the file is damaged.")
+        if not isinstance(self.training, dict):
+            raise ModelError("The model's training record must be a table; the file is damaged.")
+        object.__setattr__(self, "normalization", {"percentiles": list(_percentiles(self.normalization))})
+        if self.nucleus_diameter_px is not None:
+            object.__setattr__(self, "nucleus_diameter_px", _rising(self.nucleus_diameter_px, "nucleus_diameter_px"))
+
+    @property
+    def percentiles(self) -> tuple[float, float]:
+        """The percentiles of the image that become 0 and 1."""
+        return _percentiles(self.normalization)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists, numbers and strings, for JSON; `from_dict` reads it back."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        diameter = self.nucleus_diameter_px
+        return values | {
+            "format": FORMAT,
+            "network": self.network.to_dict(),
+            "nucleus_diameter_px": list(diameter) if diameter else None,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Any) -> ModelConfig:
+        """A configuration from plain data.
+
+        Raises
+        ------
+        ModelError
+            If a name is unknown or missing, or a value is not accepted.
+        """
+        if not isinstance(values, dict):
+            raise ModelError("The model's configuration is not a table of names and values; the file is damaged.")
+        values = dict(values)
+        version = values.pop("format", FORMAT)
+        if version != FORMAT:
+            raise ModelError(
+                f"The model's format is {version!r}, this version reads {FORMAT}: update napari-mpt-deblur."
+            )
+        known = [item.name for item in fields(cls)]
+        unknown = sorted(set(map(str, values)) - set(known))
+        if unknown:
+            raise ModelError(f"Unknown model setting {unknown[0]!r}; known are {', '.join(known)}.")
+        if "network" not in values:
+            raise ModelError("The model's configuration says nothing about its network; the file is damaged.")
+        return cls(**values | {"network": MPTConfig.from_dict(values["network"])})
+
+    def to_json(self) -> str:
+        """`to_dict` as text.
+
+        Raises
+        ------
+        ModelError
+            If the training record holds something that JSON cannot.
+        """
+        try:
+            return json.dumps(self.to_dict(), allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ModelError(f"The model's training record is not plain data: {error}.") from error
+
+
+def _percentiles(normalization: Any) -> tuple[float, float]:
+    if not isinstance(normalization, dict) or set(normalization) != {"percentiles"}:
+        raise ModelError("The model's normalization must be a table with percentiles; the file is damaged.")
+    low, high = _rising(normalization["percentiles"], "percentiles")
+    if high > 100:
+        raise ModelError(f"The model's percentiles must be at most 100; got {high:g}.")
+    return low, high
+
+
+def _rising(values: Any, name: str) -> tuple[float, float]:
+    """Two rising numbers not below 0; NaN is refused by the comparison."""
+    numbers = isinstance(values, (list, tuple)) and all(type(value) in (int, float) for value in values)
+    if not numbers or len(values) != 2 or not 0 <= values[0] < values[1] < float("inf"):
+        raise ModelError(f"The model's {name} must be two rising numbers; got {str(values)[:80]}.")
+    return float(values[0]), float(values[1])

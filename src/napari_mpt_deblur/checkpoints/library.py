@@ -1,0 +1,121 @@
+"""The model library: which models there are, by name, and where. No torch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_mpt_deblur.checkpoints.config import ModelConfig
+from napari_mpt_deblur.checkpoints.safetensors_file import SUFFIX, read_header
+from napari_mpt_deblur.errors import DeblurError, FileError, ModelError
+
+DEFAULT_MODEL = "nuclei"
+FOLDER_VARIABLE = "MPT_DEBLUR_MODELS"
+_BUNDLED = Path(__file__).parent.parent / "models"
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """An entry of the model library.
+
+    Attributes
+    ----------
+    name : str
+        The file's name without its suffix.
+    path : Path
+    bundled : bool
+        Whether it came with the package.
+    config : ModelConfig or None
+        None if the file is broken.
+    parameter_count : int
+    problem : str
+        Why it cannot be used; empty if it can.
+    """
+
+    name: str
+    path: Path
+    bundled: bool
+    config: ModelConfig | None = None
+    parameter_count: int = 0
+    problem: str = ""
+
+    @property
+    def description(self) -> str:
+        return self.config.description if self.config else ""
+
+
+def user_folder() -> Path:
+    """Where users put models of their own: what MPT_DEBLUR_MODELS says, or the platform's folder for such data."""
+    told = os.environ.get(FOLDER_VARIABLE)
+    if told:
+        return Path(told).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("napari-mpt-deblur", appauthor=False) / "models"
+
+
+def available_models() -> list[ModelInfo]:
+    """The models in the package and in the user's folder, in order of name, bundled ones first.
+
+    Returns
+    -------
+    list of ModelInfo
+        A file that cannot be used is among them and says why.
+    """
+    bundled = [_describe(path, bundled=True) for path in _files(_BUNDLED)]
+    taken = {info.name for info in bundled}
+    own = []
+    for path in _files(user_folder()):
+        info = _describe(path, bundled=False)
+        if info.name in taken:
+            info = ModelInfo(info.name, path, False, problem="a bundled model has its name: rename the file.")
+        own.append(info)
+    return bundled + own
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """The file of a model.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A name in the library, or a path to a ``.safetensors`` file.
+
+    Raises
+    ------
+    ModelError
+        If no model has that name.
+    FileError
+        If the path leads to no file.
+    """
+    text = str(name_or_path)
+    for info in available_models():
+        if info.name == text and (info.bundled or not info.problem.startswith("a bundled model")):
+            return info.path
+    path = Path(name_or_path)
+    try:
+        if path.is_file():
+            return path
+        is_folder = path.is_dir()
+    except (OSError, ValueError):  # too long, or a null character
+        is_folder = False
+    if isinstance(name_or_path, Path) or path.suffix == SUFFIX or (len(path.parts) > 1 and not is_folder):
+        raise FileError(f"Cannot read the model {text[:200]}: no such file; check the name.")
+    names = ", ".join(info.name for info in available_models() if not info.problem) or "none is installed"
+    raise ModelError(f"Unknown model {text[:80]!r}: choose from {names}, or give the path of a {SUFFIX} file.")
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.suffix == SUFFIX and not path.name.startswith("."))
+    except OSError:
+        return []
+
+
+def _describe(path: Path, *, bundled: bool) -> ModelInfo:
+    try:
+        header = read_header(path)
+    except DeblurError as error:
+        return ModelInfo(path.stem, path, bundled, problem=str(error))
+    return ModelInfo(path.stem, path, bundled, header.config, header.parameter_count)

@@ -1,0 +1,116 @@
+"""From a name to a network on a device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from napari_mpt_deblur.checkpoints.config import ModelConfig
+from napari_mpt_deblur.checkpoints.library import DEFAULT_MODEL, find_model
+from napari_mpt_deblur.checkpoints.safetensors_file import read_model_file
+from napari_mpt_deblur.errors import DeviceError, OutOfMemoryError
+from napari_mpt_deblur.networks.mpt import MPT
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A network ready to restore images.
+
+    Attributes
+    ----------
+    name : str
+        Of the library, or the file's without its suffix.
+    network : MPT
+        In float32 and evaluation mode, on `device`: (N, C, H, W) to (N, C, H, W), values about 0..1.
+    config : ModelConfig
+    sha256 : str
+        Of the model's file.
+    device : torch.device
+    """
+
+    name: str
+    network: MPT
+    config: ModelConfig
+    sha256: str
+    device: torch.device
+
+    def to(self, device: str | torch.device) -> Model:
+        """The model on another device. The network itself moves, as torch's modules do.
+
+        Raises
+        ------
+        DeviceError
+            If the device is not present.
+        """
+        found = torch_device(device)
+        return replace(self, network=_move(self.network, found), device=found)
+
+
+def load_model(name_or_path: str | Path = DEFAULT_MODEL, device: str | torch.device = "auto") -> Model:
+    """Load a model.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A name that `available_models` lists, or a path to a ``.safetensors`` file.
+    device : str or torch.device
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, or ``"auto"`` for the best that is present.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    ModelError
+        If the model is unknown, damaged, unsafe or does not fit its configuration.
+    FileError
+        If the file cannot be read.
+    DeviceError
+        If the device is not present.
+    """
+    found = torch_device(device)
+    path = find_model(name_or_path)
+    file = read_model_file(path)
+    network = MPT(file.config.network)
+    weights = {name: torch.from_numpy(values) for name, values in file.weights.items()}
+    network.load_state_dict(weights, strict=True)
+    network.requires_grad_(False)
+    return Model(path.stem, _move(network.eval(), found), file.config, file.sha256, found)
+
+
+def torch_device(device: str | torch.device) -> torch.device:
+    """A device that is present.
+
+    Raises
+    ------
+    DeviceError
+        If it is not.
+    """
+    if str(device) == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise DeviceError(f"Unknown device {str(device)[:80]!r}: choose auto, cpu, cuda or mps.") from error
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (found.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if found.type not in present:
+        raise DeviceError(f"The device {found} cannot be used: choose auto, cpu, cuda or mps.")
+    if not present[found.type]:
+        raise DeviceError(f"This computer has no {found}, or torch was installed without it: choose auto or cpu.")
+    return found
+
+
+def _move(network: MPT, device: torch.device) -> MPT:
+    try:
+        return network.to(device)
+    except RuntimeError as error:  # torch's own out-of-memory error is one
+        raise OutOfMemoryError(f"The model does not fit the memory of {device}: choose another device.") from error

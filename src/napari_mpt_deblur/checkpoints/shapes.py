@@ -1,0 +1,37 @@
+"""The weights that a network has, by name and shape, found out without allocating them."""
+
+from __future__ import annotations
+
+import torch
+
+from napari_mpt_deblur.networks.config import MPTConfig
+from napari_mpt_deblur.networks.mpt import MPT
+
+
+def network_shapes(config: MPTConfig, most_parameters: int) -> dict[str, tuple[int, ...]] | None:
+    """Names and shapes of an MPT's weights.
+
+    Parameters
+    ----------
+    config : MPTConfig
+        May be absurd: it can come from a hostile file.
+    most_parameters : int
+        Networks with more than that are not built.
+
+    Returns
+    -------
+    dict or None
+        None if the network has more parameters.
+    """
+    # each sub-block has more weights than that: an absurd network is refused before it is built, even without memory
+    least = sum(4 * dim**2 * len(scales) for dim, scales in zip(config.dims, config.scales, strict=True))
+    if least > most_parameters:
+        return None
+    with torch.device("meta"):
+        network = MPT(config)
+    shapes = {name: tuple(values.shape) for name, values in network.state_dict().items()}
+    return shapes if sum(map(_product, shapes.values())) <= most_parameters else None
+
+
+def _product(shape: tuple[int, ...]) -> int:
+    return int(torch.Size(shape).numel())
