@@ -182,6 +182,16 @@ class ImageView:
         ImageError
             If a value is too large to be computed with.
         """
+        return self.read_pixels(plane).astype(np.float32)  # always a copy, always native
+
+    def read_pixels(self, plane: PlaneIndex) -> np.ndarray:
+        """The pixels of one plane as they are stored: (Y, X) in the image's dtype, not a copy where that is possible.
+
+        Raises
+        ------
+        ImageError
+            If a value is too large to be computed with.
+        """
         pixels = np.asarray(self.data[plane.key])
         if pixels.dtype.kind in "iu" and pixels.dtype.itemsize == 8:
             _check_exact(pixels)
@@ -189,7 +199,7 @@ class ImageView:
             raise ImageError(
                 "The image holds values beyond 3.4e38, more than float32 can: divide it by a constant first."
             )
-        return pixels.astype(np.float32)  # always a copy, always native
+        return pixels
 
 
 def _as_array(data: Any) -> np.ndarray:

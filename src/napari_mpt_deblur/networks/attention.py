@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_mpt_deblur.networks.channel_pool import ChannelPool
 from napari_mpt_deblur.networks.layers import ChannelLinear, NPConv, ScaleDown
 
 _MASKED = -1e4  # exp() of it is exactly 0 (not a slow subnormal), and half precision can hold it
@@ -121,19 +122,43 @@ class IntraScaleChannelAttention(nn.Module):
         n, c, height, width = x.shape
         tokens = self.query_key_value(x).movedim(1, -1).reshape(n, height * width, 3, self.heads, c // self.heads)
         q, k, v = tokens.permute(2, 0, 3, 4, 1)  # each (N, heads, C / heads, H W)
-        scores = _channel_products(q, k)  # (N, heads, C / heads, C / heads)
-        if self.attention == "normalised":
-            # normalising after the product touches (C / heads)^2 numbers instead of H W C
-            lengths = _lengths(q)[..., :, None] * _lengths(k)[..., None, :]
-            scores = scores / lengths.clamp_min(1e-12) * self.temperature.to(scores.dtype)
-        weights = scores.softmax(dim=-1).to(v.dtype)
+        weights = self._channel_weights(q, k).to(v.dtype)
         out = v.transpose(-1, -2) @ weights.transpose(-1, -2)  # (N, heads, H W, C / heads)
         out = out.transpose(1, 2).reshape(n, height, width, c).movedim(-1, 1)  # (N, C, H, W)
         return self.project(out)
 
+    def _channel_weights(self, q: Tensor, k: Tensor) -> Tensor:
+        """Attention among channels: (N, heads, C / heads, C / heads), or (1, ...) where a `ChannelPool` is in use."""
+        pool = ChannelPool.active()
+        if pool is None:
+            return self._softmax(_channel_products(q, k), *self._lengths(q, k))
+        weights = pool.get(self)
+        if weights is None:
+            products = _channel_products(q, k).sum(0, keepdim=True)
+            if self.attention == "literal":
+                products = products * pool.area_ratio
+            lengths = (torch.linalg.vector_norm(x, dim=0, keepdim=True) for x in self._lengths(q, k))
+            weights = self._softmax(products, *lengths)
+            pool.put(self, weights)
+        return weights
+
+    def _lengths(self, q: Tensor, k: Tensor) -> tuple[Tensor, ...]:
+        return (_lengths(q), _lengths(k)) if self.attention == "normalised" else ()
+
+    def _softmax(self, scores: Tensor, *lengths: Tensor) -> Tensor:
+        if self.attention == "normalised":
+            # normalising after the product touches (C / heads)^2 numbers instead of H W C
+            q_lengths, k_lengths = lengths
+            product = q_lengths[..., :, None] * k_lengths[..., None, :]
+            scores = scores / product.clamp_min(1e-12) * self.temperature.to(scores.dtype)
+        return scores.softmax(dim=-1)
+
 
 def _channel_products(q: Tensor, k: Tensor) -> Tensor:
     # sums over all pixels: half precision may multiply, but softmax and division want float32 at least
+    if q.dtype == torch.float16:  # ends at 65504, which such a sum passes
+        share = q.shape[-1] ** -0.5
+        return ((q * share) @ (k * share).transpose(-1, -2)).float() / share**2
     return (q @ k.transpose(-1, -2)).to(_at_least_float32(q))
 
 
