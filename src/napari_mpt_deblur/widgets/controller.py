@@ -1,0 +1,360 @@
+"""What happens when: the panel's logic, with a viewer and a view it can be tested without."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary, ref
+
+from napari_mpt_deblur.widgets.job import Failure, Machinery, Stage, deblur_steps, failure, survey_steps
+from napari_mpt_deblur.widgets.reading import layer_axes, readings
+from napari_mpt_deblur.widgets.request import DeblurRequest, Settings, make_request
+from napari_mpt_deblur.widgets.result import METADATA_KEY, result_layer
+from napari_mpt_deblur.widgets.side_by_side import SideBySide
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image, Layer
+
+    from napari_mpt_deblur.restoration import Progress, Restored
+
+Steps = Callable[[], Generator[Any, None, Any]]
+PREVIEW = "Deblur preview"
+
+
+class Job(Protocol):
+    """A generator that runs in a thread."""
+
+    def quit(self) -> None:
+        """Ask it to stop at its next yield."""
+
+
+class Runner(Protocol):
+    """Runs a generator in a thread and calls back in the viewer's."""
+
+    def __call__(
+        self,
+        name: str,
+        steps: Steps,
+        *,
+        yielded: Callable[[Any], None],
+        returned: Callable[[Any], None],
+        finished: Callable[[], None],
+    ) -> Job:
+        """Start; `finished` is always called, last; `returned` not after `quit`."""
+
+
+class View(Protocol):
+    """What the controller needs of the panel."""
+
+    def settings(self) -> Settings: ...
+
+    def show_layers(self, layers: Sequence[tuple[str, Image]], chosen: Image | None) -> None: ...
+
+    def show_axes(self, automatic: str, choices: Sequence[tuple[str, str]], *, keep: bool) -> None: ...
+
+    def show_machinery(self, machinery: Machinery) -> None: ...
+
+    def show_state(self, *, running: bool, cancelling: bool, can_start: bool) -> None: ...
+
+    def show_progress(self, fraction: float | None, text: str) -> None: ...
+
+    def show_message(self, text: str) -> None: ...
+
+    def show_side_by_side(self, *, available: bool, on: bool) -> None: ...
+
+
+@dataclass(eq=False)
+class _Run:
+    """The run that is on."""
+
+    request: DeblurRequest
+    source: Image
+    preview: bool
+    job: Job | None = None
+    tiles_began_s: float | None = None
+
+
+class DeblurController:
+    """Turns clicks into runs and runs into layers.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    view : View
+    runner : Runner
+    notify : callable
+        Shows one error to the user.
+    steps : callable
+        The generator function of a run.
+    clock : callable
+        Seconds.
+    """
+
+    def __init__(
+        self,
+        viewer: ViewerModel,
+        view: View,
+        runner: Runner,
+        notify: Callable[[str], None],
+        *,
+        steps: Callable[[DeblurRequest], Generator[Any, None, Any]] = deblur_steps,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._viewer, self._view, self._runner, self._notify = viewer, view, runner, notify
+        self._steps, self._clock = steps, clock
+        self._side_by_side = SideBySide(viewer)
+        self._run: _Run | None = None
+        self._survey: Job | None = None
+        self._generation = 0  # of the run whose result is still wanted
+        self._latest: WeakKeyDictionary[Layer, ref[Layer]] = WeakKeyDictionary()  # source -> its newest result
+        self._preview: ref[Image] | None = None
+        self._read: ref[Image] | None = None  # the layer whose axes the panel shows
+        self._closed = False
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Begin: follow the viewer's layers, and import the engine in the background."""
+        events = self._viewer.layers.events
+        for event in (events.inserted, events.reordered, events.renamed):
+            event.connect(self._on_layers)
+        events.removed.connect(self._on_removed)
+        self._on_layers()
+        self._show_state()
+        self.survey()
+
+    def close(self) -> None:
+        """End quietly: drop what is running and follow the viewer no more."""
+        if self._closed:
+            return
+        self._closed = True
+        self._generation += 1
+        for job in (self._survey, self._run and self._run.job):
+            if job is not None:
+                job.quit()
+        events = self._viewer.layers.events
+        for event in (events.inserted, events.reordered, events.renamed):
+            event.disconnect(self._on_layers)
+        events.removed.disconnect(self._on_removed)
+
+    def survey(self) -> None:
+        """Look for devices and models in the background; shown when found."""
+        if self._survey is None:
+            self._survey = self._runner(
+                "Deblur: start the engine",
+                survey_steps,
+                yielded=lambda _: None,
+                returned=self._on_surveyed,
+                finished=self._on_survey_finished,
+            )
+
+    # -- what the user does ----------------------------------------------------------------------------------------
+
+    def choose_layer(self) -> None:
+        """Another layer was chosen in the panel."""
+        self._show_axes()
+        self._show_state()
+        self._show_side_by_side()
+
+    def deblur(self) -> None:
+        """Restore what the scope says into a new layer."""
+        self._start(preview=False)
+
+    def preview(self) -> None:
+        """Restore what is in view now into the preview layer."""
+        self._start(preview=True)
+
+    def cancel(self) -> None:
+        """Stop within one tile and leave the viewer as it was."""
+        if self._run is not None and self._is_wanted(self._run):
+            self._abandon("Cancelled.")
+
+    def toggle_side_by_side(self, on: bool) -> None:
+        """Show source and newest result beside each other, or put the view back."""
+        source = self._view.settings().layer
+        result = self._result_of(source)
+        if on and source is not None and result is not None:
+            self._side_by_side.show(source, result)
+        else:
+            self._side_by_side.restore()
+        self._show_side_by_side()
+
+    # -- a run -----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a run is on, or one is still ending."""
+        return self._run is not None
+
+    def _start(self, *, preview: bool) -> None:
+        if self._run is not None or self._closed:
+            return
+        settings = self._view.settings()
+        try:
+            request = make_request(self._viewer, settings, self._generation + 1, preview=preview)
+        except Exception as error:  # whatever a layer of unknown making throws becomes one notification
+            self._notify(failure(error).message)
+            return
+        assert settings.layer is not None  # make_request refuses that
+        self._generation = request.generation
+        run = self._run = _Run(request, settings.layer, preview)
+        self._view.show_progress(None, "Starting...")
+        self._show_state()
+        run.job = self._runner(
+            f"{'Preview' if preview else 'Deblur'} of {request.source_name!r}",
+            partial(self._steps, request),
+            yielded=partial(self._on_yielded, run),
+            returned=partial(self._on_returned, run),
+            finished=partial(self._on_finished, run),
+        )
+
+    def _is_wanted(self, run: _Run) -> bool:
+        return run.request.generation == self._generation and not self._closed
+
+    def _abandon(self, message: str) -> None:
+        """Want the run's result no more; it ends at its next yield."""
+        assert self._run is not None
+        self._generation += 1
+        if self._run.job is not None:
+            self._run.job.quit()
+        self._view.show_progress(None, "Stopping...")
+        self._view.show_message(message)
+        self._show_state()
+
+    def _on_yielded(self, run: _Run, step: Stage | Progress) -> None:
+        if not self._is_wanted(run):
+            return
+        if isinstance(step, Stage):
+            run.tiles_began_s = self._clock()
+            self._view.show_progress(None, step.text)
+            return
+        text = f"Tile {step.done} of {step.total}"
+        if run.tiles_began_s is not None and step.done:
+            left_s = (self._clock() - run.tiles_began_s) / step.done * (step.total - step.done)
+            text += f", {describe_seconds(left_s)} left"
+        self._view.show_progress(step.done / max(step.total, 1), text)
+
+    def _on_returned(self, run: _Run, outcome: Restored | Failure) -> None:
+        if not self._is_wanted(run):
+            return
+        if isinstance(outcome, Failure):
+            self._view.show_message("")
+            self._notify(outcome.message)
+            return
+        try:
+            self._add(run, outcome)
+        except Exception as error:
+            self._notify(failure(error).message)
+
+    def _on_finished(self, run: _Run) -> None:
+        if self._run is run:
+            self._run = None
+            if not self._closed:
+                self._view.show_progress(None, "")
+                self._show_state()
+
+    def _add(self, run: _Run, restored: Restored) -> None:
+        layers = self._viewer.layers
+        side_by_side = self._side_by_side.is_on  # ends with the old preview, if that is shown
+        self._drop_preview()
+        name = PREVIEW if run.preview else f"{run.request.source_name} deblurred"
+        result = result_layer(run.source, restored, run.request, name)
+        layers.insert(layers.index(run.source) + 1, result)
+        self._latest[run.source] = ref(result)
+        if run.preview:
+            self._preview = ref(result)
+        else:
+            layers.selection.active = result
+        if side_by_side:
+            self._side_by_side.show(run.source, result)
+        self._view.show_message(summary(result.metadata[METADATA_KEY]))
+        self._show_side_by_side()
+
+    def _drop_preview(self) -> None:
+        preview = self._preview and self._preview()
+        self._preview = None
+        if preview is not None and preview in self._viewer.layers:
+            self._viewer.layers.remove(preview)
+
+    # -- what the viewer does --------------------------------------------------------------------------------------
+
+    def _on_layers(self, event: Any = None) -> None:
+        from napari.layers import Image
+
+        preview = self._preview and self._preview()
+        images = [layer for layer in self._viewer.layers if isinstance(layer, Image) and layer is not preview]
+        chosen = self._view.settings().layer
+        if chosen not in images:
+            active = self._viewer.layers.selection.active
+            chosen = active if active in images else (images[-1] if images else None)
+        self._view.show_layers([(layer.name, layer) for layer in images], chosen)
+        self.choose_layer()
+
+    def _on_removed(self, event: Any) -> None:
+        removed = event.value
+        if self._run is not None and removed is self._run.source and self._is_wanted(self._run):
+            self._abandon("Stopped: the image was removed.")
+        if removed in self._side_by_side.layers:
+            self._side_by_side.restore()
+        self._on_layers()
+
+    def _on_surveyed(self, outcome: Machinery | Failure) -> None:
+        if self._closed:
+            return
+        if isinstance(outcome, Failure):
+            self._notify(outcome.message)
+        else:
+            self._view.show_machinery(outcome)
+
+    def _on_survey_finished(self) -> None:
+        self._survey = None
+
+    # -- what the panel shows --------------------------------------------------------------------------------------
+
+    def _result_of(self, source: Layer | None) -> Layer | None:
+        found = self._latest.get(source) if source is not None else None
+        result = found() if found is not None else None
+        return result if result is not None and result in self._viewer.layers else None
+
+    def _show_state(self) -> None:
+        running = self._run is not None
+        self._view.show_state(
+            running=running,
+            cancelling=self._run is not None and not self._is_wanted(self._run),
+            can_start=not running and self._view.settings().layer is not None,
+        )
+
+    def _show_side_by_side(self) -> None:
+        on = self._side_by_side.is_on
+        self._view.show_side_by_side(available=on or self._result_of(self._view.settings().layer) is not None, on=on)
+
+    def _show_axes(self) -> None:
+        layer = self._view.settings().layer
+        keep = layer is not None and self._read is not None and self._read() is layer  # what the user chose for it
+        self._read = ref(layer) if layer is not None else None
+        if layer is None:
+            self._view.show_axes("", (), keep=False)
+            return
+        try:
+            automatic = layer_axes(layer).describe()
+        except Exception:  # told when the user starts a run
+            automatic = "not an image this can read"
+        self._view.show_axes(automatic, [(axes.describe(), axes.text) for axes in readings(layer)], keep=keep)
+
+
+def describe_seconds(seconds: float) -> str:
+    """A duration for people: ``"about 40 s"``, ``"about 3 min"``."""
+    if seconds < 90:
+        return f"about {max(1, round(seconds))} s"
+    if seconds < 90 * 60:
+        return f"about {round(seconds / 60)} min"
+    return f"about {seconds / 3600:.1f} h"
+
+
+def summary(record: dict[str, Any]) -> str:
+    """One line about a finished run."""
+    return f"Done in {float(record['seconds']):.1f} s on {record['device']} with {record['model']}."

@@ -1,0 +1,128 @@
+"""The work itself, as a generator that any runner can drive: it yields often, never raises and knows no Qt."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from napari_mpt_deblur.errors import DeblurError
+from napari_mpt_deblur.images.view import ImageView
+from napari_mpt_deblur.widgets.request import DeblurRequest
+
+if TYPE_CHECKING:
+    from napari_mpt_deblur.checkpoints import ModelInfo
+    from napari_mpt_deblur.restoration import Progress, Restored
+
+log = logging.getLogger("napari_mpt_deblur")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is being done before the first tile."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why there is no result, in one line that says what to do."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class Machinery:
+    """What this computer and this installation offer."""
+
+    devices: tuple[str, ...]
+    default_device: str
+    models: tuple[ModelInfo, ...]
+
+
+def failure(error: Exception) -> Failure:
+    """Turn an exception into what the user is told; unexpected ones go into the log with their traceback.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Returns
+    -------
+    Failure
+    """
+    if isinstance(error, DeblurError):
+        return Failure(str(error))
+    log.error("Deblurring stopped unexpectedly.", exc_info=error)
+    if isinstance(error, MemoryError):
+        return Failure("The memory is full: restore the current plane or a drawn box only, or remove other layers.")
+    reason = " ".join(str(error).split())[:200]
+    return Failure(
+        f"Deblurring stopped unexpectedly ({type(error).__name__}: {reason}). Try again with a smaller tile or on the "
+        "CPU; if it comes back, report it with the traceback from the log (napari's terminal)."
+    )
+
+
+def deblur_steps(request: DeblurRequest) -> Generator[Stage | Progress, None, Restored | Failure]:
+    """Restore what a request asks for.
+
+    Parameters
+    ----------
+    request : DeblurRequest
+
+    Yields
+    ------
+    Stage or Progress
+        After every step and every batch of tiles: the places where the work can be cancelled.
+
+    Returns
+    -------
+    Restored or Failure
+        No exception leaves it: Qt workers swallow some kinds and report others twice.
+    """
+    try:
+        yield Stage("Starting the engine...")
+        from napari_mpt_deblur.checkpoints import load_model
+        from napari_mpt_deblur.restoration import Deblurrer
+
+        yield Stage(f"Reading the model {request.model!r}...")
+        model = load_model(request.model, device=request.device)
+        deblurrer = Deblurrer(model, device=request.device, precision=request.precision, tile_px=request.tile_px)
+        yield Stage("Measuring intensities...")
+        view = ImageView.of(
+            request.data,
+            request.axes,
+            pixel_size_um=request.pixel_size_um,
+            nucleus_diameter_px=request.nucleus_diameter_px,
+        )
+        planes = None
+        if request.plane_index is not None:
+            planes = tuple(plane for plane in view.planes if plane.index == request.plane_index)
+        return (yield from deblurrer.run(view, planes=planes, region=request.region_px))
+    except Exception as error:
+        return failure(error)
+
+
+def survey_steps() -> Generator[Stage, None, Machinery | Failure]:
+    """Find out which devices and models there are; imports torch, which takes seconds the first time.
+
+    Yields
+    ------
+    Stage
+
+    Returns
+    -------
+    Machinery or Failure
+    """
+    try:
+        yield Stage("Starting the engine...")
+        from napari_mpt_deblur.checkpoints import available_models
+
+        models = tuple(available_models())
+        yield Stage("Starting the engine...")
+        from napari_mpt_deblur.restoration import available_devices, pick_device
+
+        return Machinery(tuple(available_devices()), str(pick_device("auto")), models)
+    except Exception as error:
+        return failure(error)
