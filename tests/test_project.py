@@ -1,0 +1,79 @@
+"""The project's own files agree with each other and with the code."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from importlib.metadata import packages_distributions, version
+from pathlib import Path
+
+import pytest
+from npe2 import PluginManifest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def pins() -> dict[str, Version]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): Version(number) for name, number in pairs}
+
+
+def imported_packages() -> set[str]:
+    """Top-level packages that the code imports, anywhere in a file."""
+    names: set[str] = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names.update(alias.name.partition(".")[0] for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - {"napari_mpt_deblur"}
+
+
+def test_every_import_is_a_declared_dependency() -> None:
+    declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    optional = {"dask", "zarr"}  # recognised when the user's layer brings them; napari brings dask
+    providers = packages_distributions()
+    undeclared = {
+        package
+        for package in imported_packages() - optional
+        if not declared & {canonicalize_name(name) for name in providers.get(package, [package])}
+    }
+    assert not undeclared
+
+
+@pytest.mark.parametrize("line", [*PROJECT["dependencies"], *EXTRAS["all"], *EXTRAS["test"]])
+def test_tested_version_is_within_the_bounds(line: str) -> None:
+    requirement = Requirement(line)
+    tested = pins()[canonicalize_name(requirement.name)]
+    assert requirement.specifier.contains(tested)
+    assert all(bound.operator == ">=" for bound in requirement.specifier), "lower bounds only"
+
+
+def test_versions_agree() -> None:
+    assert version("napari-mpt-deblur") == PROJECT["version"]
+    assert f"version: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_manifest_is_valid_and_its_targets_exist() -> None:
+    manifest = PluginManifest.from_distribution("napari-mpt-deblur")
+    manifest.validate_imports()
+    assert manifest.contributions.widgets
+    assert manifest.contributions.sample_data
+
+
+def test_readme_names_the_scripts_that_ci_runs() -> None:
+
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for script in ("scripts/demo.sh", "scripts/test.sh"):
+        assert script in readme
+        assert (ROOT / script).stat().st_mode & 0o111, f"{script} is not executable"
+    assert "scripts/test.sh" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
