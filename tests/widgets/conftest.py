@@ -67,7 +67,7 @@ class FakeRunner:
     def __call__(self, name, steps, **callbacks):
         if steps is survey_steps:
             self.surveys += 1
-            callbacks["returned"](Machinery(("cpu",), "cpu", ()))
+            callbacks["returned"](Machinery({"auto": ("float32",), "cpu": ("float32",)}, "cpu", ()))
             callbacks["finished"]()
             return FakeJob(name, lambda: iter(()), **callbacks)
         self.jobs.append(FakeJob(name, steps, **callbacks))

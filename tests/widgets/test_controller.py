@@ -329,7 +329,7 @@ def test_axes_are_shown_in_words_and_an_override_is_kept_for_its_layer_only(benc
 
 def test_machinery_is_looked_up_once_when_the_panel_opens(bench):
     assert bench.runner.surveys == 1
-    assert bench.view.show_machinery.call_args.args[0].devices == ("cpu",)
+    assert bench.view.show_machinery.call_args.args[0].default_device == "cpu"
 
 
 @pytest.mark.parametrize(

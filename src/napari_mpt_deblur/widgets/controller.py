@@ -133,7 +133,7 @@ class DeblurController:
             return
         self._closed = True
         self._generation += 1
-        for job in (self._survey, self._run and self._run.job):
+        for job in (self._survey, self._run.job if self._run is not None else None):
             if job is not None:
                 job.quit()
         events = self._viewer.layers.events

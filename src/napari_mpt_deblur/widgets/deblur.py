@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QComboBox,
-    QFormLayout,
-    QGroupBox,
-    QHBoxLayout,
-    QLabel,
-    QProgressBar,
-    QPushButton,
-    QSizePolicy,
-    QSpinBox,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import QSize
+from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
+from napari_mpt_deblur.checkpoints import DEFAULT_MODEL
 from napari_mpt_deblur.widgets.controller import DeblurController
+from napari_mpt_deblur.widgets.fields import Choice, Entry, button, form, number
 from napari_mpt_deblur.widgets.job import Machinery
 from napari_mpt_deblur.widgets.request import Scope, Settings
 from napari_mpt_deblur.widgets.worker import run_in_thread
@@ -29,17 +19,12 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
-DEFAULT_MODEL = "nuclei"
+_WIDTH_PX = 340
+_AUTOMATIC = Entry("Automatic", "auto")
 _SCOPES = (
-    ("Whole stack", Scope.STACK),
-    ("Current plane", Scope.PLANE),
-    ("Box around a drawn shape", Scope.SHAPE),
-)
-_PRECISIONS = (
-    ("Automatic", "auto"),
-    ("32 bit (exact)", "float32"),
-    ("bfloat16 (fast)", "bfloat16"),
-    ("16 bit (fast)", "float16"),
+    Entry("Whole stack", Scope.STACK),
+    Entry("Current plane", Scope.PLANE),
+    Entry("Box around a drawn shape", Scope.SHAPE),
 )
 _TIPS = {
     "image": "The layer to deblur. It is never changed: the result is a new layer.",
@@ -59,34 +44,6 @@ _TIPS = {
 }
 
 
-class _Choice(QComboBox):
-    """A list that does not grow the panel with its longest entry."""
-
-    def __init__(self, tip: str, choices: Sequence[tuple[str, Any]] = ()) -> None:
-        super().__init__()
-        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(12)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setToolTip(tip)
-        self.offer(choices)
-
-    def offer(self, choices: Sequence[tuple[str, Any]], chosen: Any = None) -> None:
-        """Replace the entries; no signal. What was chosen stays chosen unless `chosen` says otherwise."""
-        chosen = self.chosen if chosen is None else chosen
-        blocked = self.blockSignals(True)
-        self.clear()
-        for row, (text, value) in enumerate(choices):
-            self.addItem(text, value)
-            self.setItemData(row, text, Qt.ItemDataRole.ToolTipRole)
-            if value is chosen or (isinstance(value, str) and value == chosen):
-                self.setCurrentIndex(row)
-        self.blockSignals(blocked)
-
-    @property
-    def chosen(self) -> Any:
-        return self.currentData()
-
-
 class DeblurWidget(QWidget):
     """The panel.
 
@@ -97,36 +54,31 @@ class DeblurWidget(QWidget):
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
-        self._image = _Choice(_TIPS["image"])
-        self._axes = _Choice(_TIPS["axes"])
-        self._scope = _Choice(_TIPS["scope"], _SCOPES)
-        self._model = _Choice(_TIPS["model"], ((DEFAULT_MODEL, DEFAULT_MODEL),))
-        self._diameter = _number(_TIPS["diameter"], "px", maximum=2000, step=1)
-        self._device = _Choice(_TIPS["device"], (("Automatic", "auto"),))
-        self._precision = _Choice(_TIPS["precision"], _PRECISIONS)
-        self._tile = _number(_TIPS["tile"], "px", maximum=8192, step=64)
-        self._preview = _button("Preview", _TIPS["preview"])
-        self._deblur = _button("Deblur", _TIPS["deblur"])
-        self._cancel = _button("Cancel", _TIPS["cancel"])
-        self._side_by_side = _button("Side by side", _TIPS["side"])
+        self._image = Choice(_TIPS["image"])
+        self._axes = Choice(_TIPS["axes"])
+        self._scope = Choice(_TIPS["scope"], _SCOPES)
+        self._model = Choice(_TIPS["model"], (Entry(DEFAULT_MODEL, DEFAULT_MODEL),))
+        self._diameter = number(_TIPS["diameter"], "px", maximum=2000, step=1)
+        self._device = Choice(_TIPS["device"], (_AUTOMATIC,))
+        self._precision = Choice(_TIPS["precision"], (_AUTOMATIC,))
+        self._precisions: dict[str, tuple[str, ...]] = {}  # by device
+        self._tile = number(_TIPS["tile"], "px", maximum=8192, step=64)
+        self._preview = button("Preview", _TIPS["preview"])
+        self._deblur = button("Deblur", _TIPS["deblur"])
+        self._cancel = button("Cancel", _TIPS["cancel"])
+        self._side_by_side = button("Side by side", _TIPS["side"])
         self._side_by_side.setCheckable(True)
         self._progress = QProgressBar()
         self._progress.setTextVisible(False)
         self._status = QLabel()
         self._status.setWordWrap(True)
         self._lay_out()
-
+        self.show_progress(None, "")
         # napari hands plugins a proxy that makes a new object at each access; layers are compared by identity here
         viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
-        self._controller = controller = DeblurController(viewer, self, run_in_thread, _show_error)
-        self._image.currentIndexChanged.connect(controller.choose_layer)
-        self._preview.clicked.connect(controller.preview)
-        self._deblur.clicked.connect(controller.deblur)
-        self._cancel.clicked.connect(controller.cancel)
-        self._side_by_side.clicked.connect(controller.toggle_side_by_side)
-        self.destroyed.connect(controller.close)
-        self.show_progress(None, "")
-        controller.open()
+        self._controller = DeblurController(viewer, self, run_in_thread, _show_error)
+        self._connect(self._controller)
+        self._controller.open()
 
     # -- what the controller asks and shows ------------------------------------------------------------------------
 
@@ -136,7 +88,7 @@ class DeblurWidget(QWidget):
             layer=self._image.chosen,
             model=self._model.chosen,
             axes=self._axes.chosen or None,
-            scope=Scope(self._scope.chosen),  # Qt hands back a plain string
+            scope=self._scope.chosen,
             nucleus_diameter_px=float(self._diameter.value()) or None,
             device=self._device.chosen,
             precision=self._precision.chosen,
@@ -144,91 +96,94 @@ class DeblurWidget(QWidget):
         )
 
     def show_layers(self, layers: Sequence[tuple[str, Image]], chosen: Image | None) -> None:
-        self._image.offer(layers, chosen)
+        """Fill the list of images."""
+        self._image.offer([Entry(name, layer) for name, layer in layers], chosen)
 
     def show_axes(self, automatic: str, choices: Sequence[tuple[str, str]], *, keep: bool) -> None:
-        first = f"Automatic ({automatic})" if automatic else "Automatic"
-        self._axes.offer([(first, ""), *choices], chosen=None if keep else "")
+        """Fill the list of readings, in words."""
+        first = Entry(f"{automatic} (automatic)" if automatic else "Automatic", "")
+        self._axes.offer([first, *(Entry(words, text) for words, text in choices)], chosen=None if keep else "")
 
     def show_machinery(self, machinery: Machinery) -> None:
-        devices = [(name, name) for name in machinery.devices]
-        self._device.offer([(f"Automatic ({machinery.default_device})", "auto"), *devices])
-        models = [(model.name, model.name) for model in machinery.models]
-        if models:
-            self._model.offer(models)
+        """Fill the lists of devices, precisions and models."""
+        self._precisions = machinery.precisions
+        devices = [Entry(name, name) for name in machinery.precisions if name != "auto"]
+        self._device.offer([Entry(f"Automatic ({machinery.default_device})", "auto"), *devices])
+        self._offer_precisions()
+        models = [
+            Entry(f"{model.name} (cannot be used)", None, model.problem)
+            if model.problem
+            else Entry(model.name, model.name, model.description)
+            for model in machinery.models
+        ]
+        if not any(entry.value for entry in models):  # starting a run then says what to do
+            models.insert(0, Entry(DEFAULT_MODEL, DEFAULT_MODEL))
+        self._model.offer(models)
 
     def show_state(self, *, running: bool, cancelling: bool, can_start: bool) -> None:
+        """Enable the buttons that mean something now."""
         self._preview.setEnabled(can_start)
         self._deblur.setEnabled(can_start)
         self._cancel.setEnabled(running and not cancelling)
 
     def show_progress(self, fraction: float | None, text: str) -> None:
-        busy = bool(text) and fraction is None
-        self._progress.setRange(0, 0 if busy else 1000)
-        if not busy:
-            self._progress.setValue(round(1000 * (fraction or 0)))
+        """Show how far a run is: None for not known; an empty text ends it."""
+        self._progress.setVisible(bool(text))
         if text:
+            self._progress.setRange(0, 1000 if fraction is not None else 0)
+            self._progress.setValue(round(1000 * (fraction or 0)))
             self._status.setText(text)
 
     def show_message(self, text: str) -> None:
+        """Say how a run ended."""
         self._status.setText(text)
 
     def show_side_by_side(self, *, available: bool, on: bool) -> None:
+        """Set the toggle, without a signal to the controller."""
         self._side_by_side.setEnabled(available)
         self._side_by_side.setChecked(on)
 
-    # -- layout ----------------------------------------------------------------------------------------------------
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def sizeHint(self) -> QSize:
+        """Wide enough for its texts; it can be made narrower."""
+        return super().sizeHint().expandedTo(QSize(_WIDTH_PX, 0))
+
+    def _connect(self, controller: DeblurController) -> None:
+        self._image.currentIndexChanged.connect(controller.choose_layer)
+        self._device.currentIndexChanged.connect(self._offer_precisions)
+        self._model.opened.connect(controller.survey)  # models may have been added since
+        self._preview.clicked.connect(controller.preview)
+        self._deblur.clicked.connect(controller.deblur)
+        self._cancel.clicked.connect(controller.cancel)
+        self._side_by_side.clicked.connect(controller.toggle_side_by_side)
+        self.destroyed.connect(controller.close)
+
+    def _offer_precisions(self) -> None:
+        offered = self._precisions.get(self._device.chosen, ())
+        self._precision.offer([_AUTOMATIC, *(Entry(name, name) for name in offered)])
 
     def _lay_out(self) -> None:
-        what = _form(
-            ("Image", self._image),
-            ("Read as", self._axes),
-            ("Restore", self._scope),
-            ("Model", self._model),
-            ("Nucleus", self._diameter),
-        )
-        how = QGroupBox("Computing")
-        how.setLayout(_form(("Device", self._device), ("Precision", self._precision), ("Tile", self._tile)))
+        computing = QGroupBox("Computing")
+        computing.setLayout(form(("Device", self._device), ("Precision", self._precision), ("Tile size", self._tile)))
         actions = QHBoxLayout()
-        for button in (self._preview, self._deblur, self._cancel):
-            actions.addWidget(button)
+        for action in (self._preview, self._deblur, self._cancel):
+            actions.addWidget(action)
         layout = QVBoxLayout(self)
-        layout.addLayout(what)
-        layout.addWidget(how)
+        layout.addLayout(
+            form(
+                ("Image", self._image),
+                ("Read as", self._axes),
+                ("Restore", self._scope),
+                ("Model", self._model),
+                ("Nucleus diameter", self._diameter),
+            )
+        )
+        layout.addWidget(computing)
         layout.addLayout(actions)
-        layout.addWidget(self._side_by_side)
-        layout.addWidget(self._progress)
-        layout.addWidget(self._status)
+        for widget in (self._side_by_side, self._progress, self._status):
+            layout.addWidget(widget)
         layout.addStretch()
-
-
-def _form(*rows: tuple[str, QWidget]) -> QFormLayout:
-    form = QFormLayout()
-    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-    for text, field in rows:
-        label = QLabel(text)
-        label.setToolTip(field.toolTip())
-        label.setBuddy(field)
-        form.addRow(label, field)
-    return form
-
-
-def _number(tip: str, unit: str, *, maximum: int, step: int) -> QSpinBox:
-    box = QSpinBox()
-    box.setRange(0, maximum)
-    box.setSingleStep(step)
-    box.setSuffix(f" {unit}")
-    box.setSpecialValueText("Automatic")  # shown for 0
-    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    box.setToolTip(tip)
-    return box
-
-
-def _button(text: str, tip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tip)
-    return button
 
 
 def _show_error(message: str) -> None:

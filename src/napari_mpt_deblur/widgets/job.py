@@ -34,9 +34,19 @@ class Failure:
 
 @dataclass(frozen=True)
 class Machinery:
-    """What this computer and this installation offer."""
+    """What this computer and this installation offer.
 
-    devices: tuple[str, ...]
+    Attributes
+    ----------
+    precisions : dict
+        By device, "auto" among them.
+    default_device : str
+        What "auto" stands for.
+    models : tuple of ModelInfo
+        Broken ones are among them and say why.
+    """
+
+    precisions: dict[str, tuple[str, ...]]
     default_device: str
     models: tuple[ModelInfo, ...]
 
@@ -121,8 +131,10 @@ def survey_steps() -> Generator[Stage, None, Machinery | Failure]:
 
         models = tuple(available_models())
         yield Stage("Starting the engine...")
-        from napari_mpt_deblur.restoration import available_devices, pick_device
+        from napari_mpt_deblur.restoration import available_devices, available_precisions, pick_device
 
-        return Machinery(tuple(available_devices()), str(pick_device("auto")), models)
+        default = pick_device("auto")
+        precisions = {device: available_precisions(device) for device in available_devices()}
+        return Machinery({"auto": available_precisions(default), **precisions}, default, models)
     except Exception as error:
         return failure(error)

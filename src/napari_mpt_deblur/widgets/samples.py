@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 
 def out_of_focus_nuclei() -> list[tuple[Any, dict[str, Any], str]]:
     """A focus stack made from a real image of nuclei, with its truth.
@@ -17,7 +19,7 @@ def out_of_focus_nuclei() -> list[tuple[Any, dict[str, Any], str]]:
 
     sample = sample_focus_stack()
     pixel, step = sample.pixel_size_um, sample.z_step_um
-    limits = (float(sample.sharp.min()), float(sample.sharp.max()))
+    limits = tuple(float(level) for level in np.percentile(sample.sharp, (0.1, 99.5)))
     truth = {
         "name": "In focus (truth)",
         "scale": (pixel, pixel),
@@ -32,7 +34,7 @@ def out_of_focus_nuclei() -> list[tuple[Any, dict[str, Any], str]]:
         "translate": (min(sample.defocus_um), 0.0, 0.0),  # the slider reads the defocus
         "units": ("um", "um", "um"),
         "axis_labels": ("z", "y", "x"),
-        "contrast_limits": (float(sample.stack.min()), limits[1]),
+        "contrast_limits": limits,
         "metadata": {"defocus_um": sample.defocus_um, "pixel_size_um": pixel},
     }
     return [(sample.sharp, truth, "image"), (sample.stack, stack, "image")]

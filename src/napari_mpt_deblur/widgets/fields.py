@@ -1,0 +1,107 @@
+"""The fields that panels are made of, alike in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QPushButton, QSizePolicy, QSpinBox, QWidget
+
+_FLAGS_ROLE = Qt.ItemDataRole.UserRole - 1  # Qt's own role for an entry's flags; 0 is none: it cannot be chosen
+
+
+class Entry(NamedTuple):
+    """One line of a list. Without a value it cannot be chosen."""
+
+    text: str
+    value: Any
+    tip: str = ""
+
+
+class Choice(QComboBox):
+    """A list that does not grow the panel with its longest entry.
+
+    Parameters
+    ----------
+    tip : str
+    entries : sequence of Entry
+    """
+
+    opened = Signal()
+
+    def __init__(self, tip: str, entries: Sequence[Entry] = ()) -> None:
+        super().__init__()
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(12)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.setToolTip(tip)
+        self._entries: tuple[Entry, ...] = ()
+        self.offer(entries)
+
+    @property
+    def chosen(self) -> Any:
+        """The value of the chosen entry; None in an empty list."""
+        row = self.currentIndex()
+        return self._entries[row].value if 0 <= row < len(self._entries) else None
+
+    def offer(self, entries: Sequence[Entry], chosen: Any = None) -> None:
+        """Replace the entries, without a signal.
+
+        Parameters
+        ----------
+        entries : sequence of Entry
+        chosen : object, optional
+            The value to choose; by default the one chosen before, or the first where that is gone.
+        """
+        chosen = self.chosen if chosen is None else chosen
+        blocked = self.blockSignals(True)
+        if tuple(entries) != self._entries:  # else an open list would flicker
+            self._entries = tuple(entries)
+            self.clear()
+            for row, entry in enumerate(entries):
+                self.addItem(entry.text)
+                self.setItemData(row, entry.tip or entry.text, Qt.ItemDataRole.ToolTipRole)
+                if entry.value is None:
+                    self.setItemData(row, 0, _FLAGS_ROLE)
+        rows = [row for row, entry in enumerate(entries) if entry.value is not None]
+        rows = [row for row in rows if entries[row].value == chosen] or rows or [-1]
+        self.setCurrentIndex(rows[0])
+        self.blockSignals(blocked)
+
+    def showPopup(self) -> None:
+        """Open the list, and tell so: whoever fills it may look for news."""
+        self.opened.emit()
+        super().showPopup()
+
+
+def number(tip: str, unit: str, *, maximum: int, step: int) -> QSpinBox:
+    """A whole number from 0, where 0 reads "Automatic"."""
+    box = QSpinBox()
+    box.setRange(0, maximum)
+    box.setSingleStep(step)
+    box.setSuffix(f" {unit}")
+    box.setSpecialValueText("Automatic")
+    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    box.setToolTip(tip)
+    return box
+
+
+def button(text: str, tip: str) -> QPushButton:
+    """A push button with a tooltip."""
+    result = QPushButton(text)
+    result.setToolTip(tip)
+    return result
+
+
+def form(*rows: tuple[str, QWidget]) -> QFormLayout:
+    """Labels on the left, fields that fill the width on the right."""
+    layout = QFormLayout()
+    layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    layout.setLabelAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+    for text, field in rows:
+        label = QLabel(text)
+        label.setToolTip(field.toolTip())
+        label.setBuddy(field)
+        layout.addRow(label, field)
+    return layout
