@@ -104,14 +104,8 @@ class TilePlan:
             side = max(_ceil(tile_px, multiple), overlap + 1)
             sides = (min(side, needed[0]), min(side, needed[1]))
         rows, columns = (_spread(n, side, overlap, multiple) for n, side in zip(needed, sides, strict=True))
-        return cls(
-            height,
-            width,
-            *(n * multiple for n in (*needed, *sides)),
-            rows=rows,
-            columns=columns,
-            overlap_px=overlap * multiple,
-        )
+        padded, tile = ([n * multiple for n in lengths] for lengths in (needed, sides))
+        return cls(height, width, padded[0], padded[1], tile[0], tile[1], rows, columns, overlap * multiple)
 
     @property
     def top(self) -> int:

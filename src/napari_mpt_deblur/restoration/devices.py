@@ -1,0 +1,103 @@
+"""Which devices there are, what each can compute with, and how much memory a run may take of it."""
+
+from __future__ import annotations
+
+import torch
+
+from napari_mpt_deblur.checkpoints.loading import torch_device
+from napari_mpt_deblur.errors import DeviceError
+from napari_mpt_deblur.networks.config import MPTConfig
+
+_PRECISIONS = {
+    "cpu": ("float32", "bfloat16"),
+    "cuda": ("float32", "float16", "bfloat16"),
+    "mps": ("float32", "float16"),
+}
+_CPU_BUDGET_BYTES = 600e6  # with torch itself, a run then stays under 1 GB
+_ACCELERATOR_SHARE = 0.5  # of its free memory
+_LARGEST_TILE_PX = {"cpu": 2**20, "cuda": 2**22, "mps": 2**21}
+_BATCH_PX = 2**18  # on the CPU larger batches leave the cache and gain nothing
+
+
+def available_devices() -> tuple[str, ...]:
+    """Names of the devices that are present, the fastest first: ``"cuda"``, ``"cuda:1"``, ..., ``"mps"``, ``"cpu"``."""
+    found = []
+    if torch.cuda.is_available():
+        found.append("cuda")
+        found += [f"cuda:{index}" for index in range(1, torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        found.append("mps")
+    return (*found, "cpu")
+
+
+def pick_device(name: str | torch.device = "auto") -> str:
+    """The device that a name stands for; ``"auto"`` is the fastest that is present.
+
+    Raises
+    ------
+    DeviceError
+        If it is not present.
+    """
+    return str(torch_device(name))
+
+
+def available_precisions(device: str) -> tuple[str, ...]:
+    """Precisions offered on a device, the exact one first."""
+    return _PRECISIONS[device.partition(":")[0]]
+
+
+def pick_precision(name: str, device: str) -> str:
+    """The precision that a name stands for on a device.
+
+    ``"auto"`` is the faster one where it changes results by less than 50 dB PSNR shows: bfloat16 on CPUs that compute
+    with it natively and on CUDA devices that do, float16 on older ones, float32 elsewhere.
+
+    Raises
+    ------
+    DeviceError
+        If the device does not offer it.
+    """
+    offered = available_precisions(device)
+    if name == "auto":
+        return _fast_precision(device)
+    if name not in offered:
+        raise DeviceError(
+            f"The precision {str(name)[:40]!r} is not offered on {device}: choose auto, {', '.join(offered)}."
+        )
+    return name
+
+
+def bytes_per_pixel(config: MPTConfig, precision: str) -> float:
+    """Peak memory of a forward pass for each pixel of its input; measured, see benchmarks/README.md."""
+    widest = max(dim / 4**stage for stage, dim in enumerate(config.dims)) / config.stem**2
+    share = 1.0 if precision == "float32" else 0.65
+    return 4 * widest * (24 + 5 * config.expansion) * share
+
+
+def tile_budget_px(config: MPTConfig, device: str, precision: str) -> int:
+    """Most pixels of one automatic tile."""
+    kind = device.partition(":")[0]
+    budget = _CPU_BUDGET_BYTES
+    if kind == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        budget = free * _ACCELERATOR_SHARE
+    return max(1, min(_LARGEST_TILE_PX[kind], int(budget / bytes_per_pixel(config, precision))))
+
+
+def batch_budget_px(device: str, tile_budget: int) -> int:
+    """Most pixels of one automatic batch."""
+    return _BATCH_PX if device == "cpu" else tile_budget
+
+
+def _fast_precision(device: str) -> str:
+    if device.startswith("cuda"):
+        return "bfloat16" if torch.cuda.get_device_capability(device)[0] >= 8 else "float16"  # 8: Ampere
+    if device == "cpu" and _cpu_has_bfloat16():
+        return "bfloat16"
+    return "float32"
+
+
+def _cpu_has_bfloat16() -> bool:
+    # private in torch, hence the guard: without an answer the exact precision is the right one
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check is not None and check() for check in checks)

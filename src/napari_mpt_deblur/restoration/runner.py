@@ -1,0 +1,102 @@
+"""The network on one device in one precision: arrays in, arrays out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+import torch
+from torch import nn
+
+from napari_mpt_deblur.networks.channel_pool import ChannelPool
+
+
+class NotFiniteError(Exception):
+    """The network's output holds NaN or infinite numbers; never leaves the engine."""
+
+
+class Runner:
+    """Runs a network on batches of tiles.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Evaluated as it is; copied where it lives on another device.
+    device : str
+    precision : {"float32", "bfloat16", "float16"}
+        Of the network's products, by autocast. Its input, its global residual and its output are float32 always.
+    threads : int, optional
+        Processor threads of a forward pass; torch's own number by default.
+    """
+
+    def __init__(self, network: nn.Module, device: str, precision: str, threads: int | None = None) -> None:
+        self.device = torch.device(device)
+        self.network = _on(network, self.device)
+        self.precision, self.threads = precision, threads
+
+    def __call__(self, tiles: np.ndarray, pool: ChannelPool | None = None) -> np.ndarray:
+        """(N, C, H, W) float32 to the same; with a pool, its first call measures and later ones use it.
+
+        Raises
+        ------
+        NotFiniteError
+            If the output holds NaN or infinite numbers.
+        """
+        half = self.precision != "float32"
+        autocast = torch.autocast(self.device.type, getattr(torch, self.precision)) if half else nullcontext()
+        with _threads(self.threads), torch.inference_mode(), autocast, pool.use() if pool else nullcontext():
+            restored = self.network(torch.from_numpy(tiles).to(self.device))
+        result = restored.float().cpu().numpy()
+        if not np.isfinite(result).all():
+            raise NotFiniteError
+        return result
+
+    def measure(self, samples: np.ndarray, area_ratio: float) -> ChannelPool:
+        """The channel attention of a plane, from samples of it, (N, C, H, W) float32."""
+        pool = ChannelPool(area_ratio)
+        self(samples, pool)
+        return pool
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of whichever device, did not suffice."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+    )
+
+
+def free_memory(device: str) -> None:
+    """Give memory that torch keeps for later back to the device."""
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    elif device.startswith("mps"):
+        torch.mps.empty_cache()
+
+
+def _on(network: nn.Module, device: torch.device) -> nn.Module:
+    """The network on a device; a copy if it lives elsewhere, so that its owner's does not move."""
+    parameter = next(network.parameters(), None)
+    here = parameter is None or _same(parameter.device, device)
+    return network if here else copy.deepcopy(network).to(device)
+
+
+def _same(a: torch.device, b: torch.device) -> bool:
+    return a.type == b.type and (a.index or 0) == (b.index or 0)
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if number is None or number == before:
+        yield
+        return
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

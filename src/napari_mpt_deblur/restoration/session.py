@@ -1,0 +1,171 @@
+"""One run over many planes of one size: batches, tiles, pooled statistics, and what to do when memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from torch import nn
+
+from napari_mpt_deblur.errors import ModelError, OutOfMemoryError
+from napari_mpt_deblur.networks.channel_pool import ChannelPool
+from napari_mpt_deblur.restoration.planes import PlaneGroup, PlanePixels, ReducedPixels
+from napari_mpt_deblur.restoration.runner import NotFiniteError, Runner, free_memory, is_out_of_memory
+from napari_mpt_deblur.restoration.settings import Settings
+from napari_mpt_deblur.tiling import Blender, Region
+
+Pixels = PlanePixels | ReducedPixels
+Prepare = Callable[[PlaneGroup], Pixels]
+
+
+class Session:
+    """Restores planes one after the other.
+
+    A plane that is one tile goes through the network whole, in a batch with others if they are small. A larger one is
+    read tile by tile: first a few samples that measure its channel attention, then all tiles, which share it.
+
+    Parameters
+    ----------
+    network : nn.Module
+    settings : Settings
+    height, width : int
+        Of each plane.
+    region : tuple of int
+        (y0, x0, y1, x1) of each plane, what to restore.
+    threads : int, optional
+
+    Attributes
+    ----------
+    settings : Settings
+        In use now; what memory did not allow is given up for the rest of the run.
+    notes : list of str
+        What was given up, for the record.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        settings: Settings,
+        height: int,
+        width: int,
+        region: Region,
+        threads: int | None = None,
+    ) -> None:
+        self.notes: list[str] = []
+        self._network, self._region, self._threads = network, region, threads
+        self._size = (height, width)
+        self._runner: Runner | None = None
+        self._use(settings)
+
+    @property
+    def tiles_per_plane(self) -> int:
+        return len(self.plan.tiles_for(self._region))
+
+    @property
+    def channel_statistics(self) -> str:
+        """Where the channel attention takes its statistics from, in words."""
+        if len(self.plan.tiles) == 1:
+            return "whole plane"
+        side, offsets = self.settings.samples(self.plan)
+        return f"pooled over {len(offsets)} samples of {side} x {side} pixels of each plane"
+
+    def restore(self, groups: tuple[PlaneGroup, ...], prepare: Prepare) -> Iterator[tuple[int, int, PlaneGroup]]:
+        """Restore planes; yields the tiles done, all tiles, and the plane, after every batch.
+
+        Raises
+        ------
+        OutOfMemoryError
+            If memory does not suffice for the smallest tile.
+        ModelError
+            If the model computes something that is not a number.
+        """
+        position = 0
+        while position < len(groups):
+            size = self.settings.batch_for(self.plan) if len(self.plan.tiles) == 1 else 1
+            chunk = groups[position : position + size]
+            try:
+                for tiles in self._attempt(chunk, prepare):
+                    yield position * self.tiles_per_plane + tiles, len(groups) * self.tiles_per_plane, chunk[-1]
+                position += len(chunk)
+                continue
+            except NotFiniteError:
+                failure: BaseException | None = None
+            except (RuntimeError, MemoryError) as error:
+                if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
+                    raise
+                failure = error.with_traceback(None)  # the traceback holds on to the tensors
+            self._give_up(failure)
+
+    def _attempt(self, chunk: tuple[PlaneGroup, ...], prepare: Prepare) -> Iterator[int]:
+        """Restore a few planes with the present settings; yields the number of tiles done."""
+        if self._runner is None:
+            self._runner = Runner(self._network, self.settings.device, self.settings.precision, self._threads)
+        pixels = [prepare(group) for group in chunk]
+        work = [plane for plane in pixels if not plane.is_constant]
+        for plane in pixels:
+            if plane.is_constant:
+                plane.write_unchanged()
+        if len(self.plan.tiles) > 1 and work:
+            yield from self._tiled(self._runner, work[0])
+        elif work:
+            self._whole(self._runner, work)
+        for plane in work:
+            plane.finish()
+        yield len(chunk) * self.tiles_per_plane
+
+    def _whole(self, runner: Runner, planes: list[Pixels]) -> None:
+        """Planes of one tile each, in one batch."""
+        plan = self.plan
+        index = plan.source(0, 0, plan.tile_height, plan.tile_width)
+        restored = runner(np.stack([plane.read(*index) for plane in planes]))
+        y0, x0, y1, x1 = self._region
+        for plane, values in zip(planes, restored, strict=True):
+            plane.write(y0, values[:, plan.top + y0 : plan.top + y1, plan.left + x0 : plan.left + x1])
+
+    def _tiled(self, runner: Runner, plane: Pixels) -> Iterator[int]:
+        """One plane of several tiles; yields the number of tiles done, after every batch but the last."""
+        plan, batch = self.plan, self.settings.batch_for(self.plan)
+        pool = self._measure(runner, plane)
+        blender: Blender | None = None
+        tiles = plan.tiles_for(self._region)
+        for first in range(0, len(tiles), batch):
+            few = tiles[first : first + batch]
+            sources = (plan.source(tile.y, tile.x, plan.tile_height, plan.tile_width) for tile in few)
+            restored = runner(np.stack([plane.read(*source) for source in sources]), pool)
+            blender = blender or Blender(plan, self._region, restored.shape[1])
+            for tile, values in zip(few, restored, strict=True):
+                finished = blender.add(tile, values)
+                if finished is not None:
+                    plane.write(*finished)
+            if first + batch < len(tiles):
+                yield first + len(few)
+
+    def _measure(self, runner: Runner, plane: Pixels) -> ChannelPool:
+        side, offsets = self.settings.samples(self.plan)
+        squares = [plane.read(*self.plan.source(y, x, side, side)) for y, x in offsets]
+        area = self.plan.padded_height * self.plan.padded_width
+        return runner.measure(np.stack(squares), area / (side**2 * len(squares)))
+
+    def _use(self, settings: Settings) -> None:
+        self.settings = settings
+        self.plan = settings.plan(*self._size)
+        self._runner = None
+
+    def _give_up(self, failure: BaseException | None) -> None:
+        """Change the settings after a failed attempt: to float32, or to what needs less memory."""
+        device = self.settings.device
+        if failure is None:
+            exact = self.settings.exact()
+            if exact is None:
+                raise ModelError("The model computes values that are not numbers on this image: choose another model.")
+            self.notes.append(f"{self.settings.precision} overflowed: redone in float32")
+            self._use(exact)
+            return
+        smaller = self.settings.smaller(self.plan)
+        if smaller is None:
+            raise OutOfMemoryError(
+                "The memory does not suffice even for the smallest tile: close other programs, or restore a part."
+            ) from failure
+        self.notes.append(f"out of memory on {device}: {smaller[1]}")
+        self._use(smaller[0])
+        free_memory(device)

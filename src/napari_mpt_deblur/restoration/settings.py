@@ -1,0 +1,100 @@
+"""How a run uses its device, and what it gives up, step by step, when memory does not suffice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from napari_mpt_deblur.networks.config import MPTConfig
+from napari_mpt_deblur.restoration.devices import (
+    batch_budget_px,
+    bytes_per_pixel,
+    pick_precision,
+    tile_budget_px,
+)
+from napari_mpt_deblur.tiling import TilePlan
+
+OVERLAP_PX = 64
+_SAMPLES = 4
+_MAX_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Device, precision, tile and batch of a run.
+
+    Attributes
+    ----------
+    network : MPTConfig
+    device, precision : str
+        Resolved, not "auto".
+    max_pixels : int
+        Most pixels of an automatic tile.
+    tile_px : int or None
+        Side of the tiles; None chooses.
+    batch : int or None
+        Tiles in one forward pass; None chooses.
+    """
+
+    network: MPTConfig
+    device: str
+    precision: str
+    max_pixels: int
+    tile_px: int | None = None
+    batch: int | None = None
+
+    @classmethod
+    def of(
+        cls, network: MPTConfig, device: str, precision: str, tile_px: int | None = None, batch: int | None = None
+    ) -> Settings:
+        """Settings for a device; `precision` may be "auto"."""
+        precision = pick_precision(precision, device)
+        return cls(network, device, precision, tile_budget_px(network, device, precision), tile_px, batch)
+
+    def plan(self, height: int, width: int) -> TilePlan:
+        """The tiles of a plane."""
+        return TilePlan.of(
+            height,
+            width,
+            multiple=self.network.size_multiple,
+            overlap_px=OVERLAP_PX,
+            tile_px=self.tile_px,
+            max_pixels=self.max_pixels,
+        )
+
+    def batch_for(self, plan: TilePlan) -> int:
+        """Tiles in one forward pass."""
+        if self.batch is not None:
+            return self.batch
+        return max(1, min(_MAX_BATCH, batch_budget_px(self.device, self.max_pixels) // plan.tile_pixels))
+
+    def samples(self, plan: TilePlan) -> tuple[int, tuple[tuple[int, int], ...]]:
+        """Side and offsets of the squares on which a plane of several tiles measures its channel attention."""
+        multiple = self.network.size_multiple
+        side = 2 * multiple if _SAMPLES * (2 * multiple) ** 2 <= self.max_pixels else multiple
+        side = min(side, plan.padded_height, plan.padded_width)
+        return side, plan.samples(side, _SAMPLES, multiple)
+
+    def memory_bytes(self, plan: TilePlan) -> int:
+        """Estimated peak memory of a forward pass."""
+        pixels = plan.tile_pixels * min(self.batch_for(plan), len(plan.tiles))
+        return int(pixels * bytes_per_pixel(self.network, self.precision))
+
+    def smaller(self, plan: TilePlan) -> tuple[Settings, str] | None:
+        """What to try when memory does not suffice, and its description; None when nothing is left to try.
+
+        First half the batch, then half the tile, then the CPU.
+        """
+        batch = self.batch_for(plan)
+        if batch > 1:
+            return replace(self, batch=batch // 2), f"batch halved to {batch // 2}"
+        halved = replace(self, tile_px=None, max_pixels=plan.tile_pixels // 2)
+        tile = halved.plan(plan.height, plan.width)
+        if tile.tile_pixels < plan.tile_pixels:
+            return halved, f"tile reduced to {tile.tile_height} x {tile.tile_width}"
+        if self.device != "cpu":
+            return Settings.of(self.network, "cpu", "auto"), "moved to the CPU"
+        return None
+
+    def exact(self) -> Settings | None:
+        """The same in float32; None if it is already."""
+        return None if self.precision == "float32" else replace(self, precision="float32")
