@@ -18,7 +18,7 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
 ROOT = Path(__file__).parents[1]
 _PATIENCE_S = 2.0
-_KEPT_THREADS = ("tqdm_monitor", "zarr_io", "zarr_pool")  # libraries keep these on purpose
+_KEPT_THREADS = ("tqdm_monitor", "zarr_io", "zarr_pool", "asyncio_")  # libraries keep these on purpose
 
 
 @pytest.fixture(scope="session")

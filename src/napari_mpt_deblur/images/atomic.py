@@ -43,6 +43,8 @@ def check_writable(path: str | Path, *, overwrite: bool) -> Path:
         If the folder does not exist or refuses files, or something of that name is in the way.
     """
     path = Path(path)
+    if "\0" in str(path):
+        raise FileError(f"{str(path)!r} is not a file name.")
     try:
         if path.is_dir():
             raise FileError(f"Cannot write {path}: {_REASONS[errno.EISDIR]}.")
@@ -57,8 +59,6 @@ def check_writable(path: str | Path, *, overwrite: bool) -> Path:
         raise
     except OSError as error:
         raise writing_failed(path, error) from error
-    except ValueError as error:  # a null character
-        raise FileError(f"{str(path)!r} is not a file name.") from error
     return path
 
 
@@ -98,5 +98,41 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 def writing_failed(path: str | Path, error: OSError) -> FileError:
     """The one-line message for an error of the operating system."""
-    reason = _REASONS.get(error.errno or 0) or error.strerror or str(error) or type(error).__name__
+    number = error.errno or 0
+    if "requested and" in str(error):  # numpy, of an array that it could not write whole
+        number = errno.ENOSPC
+    reason = _REASONS.get(number) or error.strerror or str(error) or type(error).__name__
     return FileError(f"Cannot write {path}: {reason}.")
+
+
+def check_creatable(folder: str | Path) -> None:
+    """Find out before the work whether a folder that does not exist can be made.
+
+    Raises
+    ------
+    FileError
+        If a part of its path is a file, or refuses folders.
+    """
+    folder = Path(folder)
+    try:
+        nearest = next(parent for parent in folder.absolute().parents if parent.exists())
+    except (OSError, ValueError, StopIteration) as error:
+        raise FileError(f"Cannot make the folder {str(folder)[:200]!r}: choose another name.") from error
+    if not nearest.is_dir():
+        raise FileError(f"Cannot make the folder {folder}: {nearest} is a file; choose another path.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise FileError(f"Cannot make the folder {folder}: permission denied in {nearest}; write elsewhere.")
+
+
+def make_folder(folder: str | Path) -> None:
+    """Make a folder and those above it.
+
+    Raises
+    ------
+    FileError
+        If that fails.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise writing_failed(folder, error) from error

@@ -41,7 +41,7 @@ class Axes:
             raise AxesError(f"Unknown axes {self.text!r}: {_HELP}.")
         if len(set(text)) != len(text):
             raise AxesError(f"Axes {text} name a dimension twice: {_HELP}.")
-        if not text.removesuffix("S").endswith("YX"):
+        if not text.removesuffix("S").endswith("YX") or "S" in text[:-1]:
             raise AxesError(f"Axes {text} must end in YX (or YXS for RGB): transpose the array, or {_HELP}.")
 
     def __str__(self) -> str:
