@@ -5,10 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from napari_mpt_deblur.checkpoints import ModelConfig, save_model
 from napari_mpt_deblur.errors import TrainingError
 from napari_mpt_deblur.evaluation.metrics import psnr, ssim
+from napari_mpt_deblur.images import atomic_path
 from napari_mpt_deblur.networks.mpt import MPT
+from napari_mpt_deblur.restoration.devices import pick_precision
 from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.simulation import DefocusPairs, SharpImage
 
@@ -71,7 +72,7 @@ class Trainer:
         self.network = MPT(config.network).to(self.device)
         self.average = copy.deepcopy(self.network) if config.ema else self.network
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), config.learning_rate, (0.9, 0.999), weight_decay=config.weight_decay
+            self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
         self.iteration = 0
         self.best = -math.inf
@@ -80,16 +81,17 @@ class Trainer:
 
     def run(self) -> Iterator[Step]:
         """Iterate to the end; stop consuming at any time and call `save`."""
-        with ThreadPoolExecutor(1) as loader:
-            pending = loader.submit(self._batch, self.iteration)
-            while self.iteration < self.config.iterations:
-                blurred, sharp = pending.result()
-                pending = loader.submit(self._batch, self.iteration + 1)
-                loss = self._step(blurred.to(self.device), sharp.to(self.device))
-                self.iteration += 1
-                last = self.iteration == self.config.iterations
-                scores = self.validate() if last or self.iteration % self.config.validate_every == 0 else None
-                yield Step(self.iteration, loss, self._learning_rate(self.iteration - 1), scores)
+        # pairs cost a few per cent of a step: a loader thread gains nothing and disturbs torch's threads
+        while self.iteration < self.config.iterations:
+            blurred, sharp = self._batch(self.iteration)
+            loss = self._step(blurred.to(self.device), sharp.to(self.device))
+            self.iteration += 1
+            last = self.iteration == self.config.iterations
+            scores = self.validate() if last or self.iteration % self.config.validate_every == 0 else None
+            if scores is not None and scores["psnr"] > self.best:
+                self.best = scores["psnr"]
+                self._export(self.best_path)
+            yield Step(self.iteration, loss, self._learning_rate(self.iteration - 1), scores)
 
     def validate(self) -> dict[str, float]:
         """PSNR (dB) and SSIM of the averaged weights on the validation pairs, and PSNR of the blurred ones."""
@@ -103,8 +105,24 @@ class Trainer:
         restored, before, similarity = np.mean(results, axis=0)
         return {"psnr": float(restored), "psnr_blurred": float(before), "ssim": float(similarity)}
 
+    @property
+    def best_path(self) -> Path:
+        """The averaged weights that validated best."""
+        return self.folder / "best.safetensors"
+
+    @property
+    def last_path(self) -> Path:
+        """The averaged weights of the last `save`."""
+        return self.folder / "last.safetensors"
+
     def save(self) -> None:
-        """Write the state that `resume` reads, whole or not at all."""
+        """Write the state that `resume` reads and the last weights, each whole or not at all.
+
+        Raises
+        ------
+        FileError
+            If a file cannot be written; what was there before stays.
+        """
         state = {
             "iteration": self.iteration,
             "best": self.best,
@@ -113,24 +131,28 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = self.folder / f".{_STATE}.{os.getpid()}"
-        try:
+        with atomic_path(self.folder / _STATE, overwrite=True) as temporary:
             torch.save(state, temporary)
-            os.replace(temporary, self.folder / _STATE)
-        finally:
-            temporary.unlink(missing_ok=True)
+        self._export(self.last_path)
 
     def resume(self) -> bool:
         """Take up the state in the folder, if there is one.
 
         The number of iterations and the learning rates may differ from the saved run's: a run can be prolonged.
+
+        Raises
+        ------
+        TrainingError
+            If the state is damaged or of another network.
         """
         path = self.folder / _STATE
         if not path.exists():
             return False
-        state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-        saved = TrainingConfig.from_dict(json.loads(state["config"]))
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+            saved = TrainingConfig.from_dict(json.loads(state["config"]))
+        except Exception as error:  # pickle, zip and JSON each raise their own
+            raise TrainingError(f"{path} is damaged: delete it to begin anew, or choose another folder.") from error
         if saved.network != self.config.network:
             raise TrainingError(f"{self.folder} holds a run of another network; choose another folder.")
         self.network.load_state_dict(state["network"])
@@ -158,16 +180,27 @@ class Trainer:
         with self._autocast():
             restored = self.network(blurred)
         loss = (F.l1_loss if self.config.loss == "l1" else F.mse_loss)(restored.float(), sharp)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"The loss is not finite at iteration {self.iteration}: resume with a lower learning rate."
-            )
+        self._check(loss, "loss")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        self._check(norm, "gradient")
         self.optimizer.step()
         self._update_average()
         return float(loss.detach())
+
+    def _check(self, value: Tensor, name: str) -> None:
+        """Stops before the weights are touched."""
+        if not torch.isfinite(value):
+            raise TrainingError(
+                f"The {name} is not finite at iteration {self.iteration}: go on with a lower learning rate."
+            )
+
+    def _export(self, path: Path) -> None:
+        config = self.config
+        recipe = {"iterations": self.iteration, "config": config.to_dict()}
+        described = ModelConfig(config.network, nucleus_diameter_px=config.simulation.nucleus_px, training=recipe)
+        save_model(path, self.average, described)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -187,7 +220,7 @@ class Trainer:
         return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * swing
 
     def _autocast(self) -> torch.autocast:
-        enabled = self.config.precision == "bfloat16" or (self.config.precision == "auto" and _fast_bfloat16(self.device))
+        enabled = pick_precision(self.config.precision, str(self.device)) == "bfloat16"
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
@@ -196,16 +229,3 @@ def _validation_set(images: list[SharpImage], config: TrainingConfig) -> list[tu
     side = max(multiple, _VALIDATION_SIDE_PX // multiple * multiple)
     pairs = DefocusPairs(images, config.simulation, seed=1_000_003)
     return [pairs.batch(number, 1, side) for number in range(config.validation_pairs)]
-
-
-def _fast_bfloat16(device: torch.device) -> bool:
-    if device.type == "cpu":
-        return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
-    return device.type == "cuda" and torch.cuda.is_bf16_supported()
-
-
-def _cpu_flags() -> str:
-    try:
-        return Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return ""

@@ -1,0 +1,109 @@
+"""``mpt-deblur train``: train a model on synthetic defocus of sharp images."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_mpt_deblur.cli.console import DONE, complain, pixels, size, subparser
+from napari_mpt_deblur.errors import ParameterError, TrainingError
+from napari_mpt_deblur.images.atomic import check_creatable, make_folder
+from napari_mpt_deblur.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from napari_mpt_deblur.training.loop import Trainer
+
+_SAVE_EVERY_S = 120.0
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command."""
+    parser = subparser(
+        subparsers, "train", "train a model on sharp images, by synthetic defocus; resumes by itself", run
+    )
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="sharp images: files, folders, globs, or .txt lists of files"
+    )
+    parser.add_argument("-o", "--output", required=True, type=Path, help="folder for checkpoints, weights and the log")
+    parser.add_argument(
+        "--validation", nargs="+", metavar="IMAGE", help="images to validate on (default: every tenth of the images)"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of TrainingConfig's settings")
+    parser.add_argument("--iterations", type=pixels, help="how many (replaces the configuration's)")
+    parser.add_argument("--minutes", type=size, help="stop after this time; the same command goes on later")
+    parser.add_argument("--seed", type=int, help="of everything random (replaces the configuration's)")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 or mps")
+    parser.add_argument("--restart", action="store_true", help="begin anew where the folder holds a run")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Train to the end, to the time limit or to an interruption; what was learnt is kept in each case."""
+    config = _config(arguments)
+    check_creatable(arguments.output / "x")
+    trainer = _trainer(arguments, config)
+    make_folder(arguments.output)
+    resumed = not arguments.restart and trainer.resume()
+    print(f"{'Resumed' if resumed else 'Begun'} at iteration {trainer.iteration} of {config.iterations}.", flush=True)
+    try:
+        _follow(trainer, arguments.minutes)
+    except KeyboardInterrupt:
+        complain("stopped; the same command goes on from here.")
+    finally:
+        trainer.save()
+    print(f"Weights: {trainer.best_path if trainer.best_path.exists() else trainer.last_path}")
+    return DONE
+
+
+def _config(arguments: argparse.Namespace) -> TrainingConfig:
+    try:
+        config = TrainingConfig.from_toml(arguments.config) if arguments.config else TrainingConfig()
+        changes = {name: getattr(arguments, name) for name in ("iterations", "seed")}
+        return replace(config, **{name: value for name, value in changes.items() if value is not None})
+    except TrainingError as error:
+        raise ParameterError(str(error)) from error
+
+
+def _trainer(arguments: argparse.Namespace, config: TrainingConfig) -> Trainer:
+    from napari_mpt_deblur.restoration import pick_device
+    from napari_mpt_deblur.training.loop import Trainer
+    from napari_mpt_deblur.training.sharp_images import hold_out, list_images, load_sharp_images
+
+    device = pick_device(arguments.device)
+    train = list_images(arguments.images)
+    if arguments.validation:
+        validation = list_images(arguments.validation)
+    else:
+        train, validation = hold_out(train)
+    shared = set(train) & set(validation)
+    if shared:
+        raise TrainingError(f"{sorted(shared)[0]} is both trained and validated on: keep the two apart.")
+    if not train or not validation:
+        raise TrainingError("Training needs at least two sharp images: one to train on and one to validate on.")
+    return Trainer(config, arguments.output, load_sharp_images(train), load_sharp_images(validation), device)
+
+
+def _follow(trainer: Trainer, minutes: float | None) -> None:
+    from tqdm import tqdm
+
+    begun = saved = time.monotonic()
+    losses: list[float] = []
+    with tqdm(total=trainer.config.iterations, initial=trainer.iteration, disable=None, file=sys.stderr) as bar:
+        for step in trainer.run():
+            losses.append(step.loss)
+            bar.update()
+            if step.validation is not None:
+                trainer.log({"iteration": step.iteration, "loss": sum(losses) / len(losses), **step.validation})
+                scores = ", ".join(f"{name} {value:.3f}" for name, value in step.validation.items())
+                tqdm.write(f"{step.iteration}: loss {sum(losses) / len(losses):.5f}, {scores}", file=sys.stdout)
+                sys.stdout.flush()
+                losses.clear()
+            now = time.monotonic()
+            if now - saved > _SAVE_EVERY_S:
+                trainer.save()
+                saved = now
+            if minutes is not None and now - begun > 60 * minutes:
+                return
