@@ -1,0 +1,118 @@
+"""What the commands share: exit statuses, one-line messages, the progress bar and the types of options."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from napari_mpt_deblur.errors import AxesError, DeblurError, ModelError, ParameterError
+from napari_mpt_deblur.images import Axes
+
+if TYPE_CHECKING:
+    from napari_mpt_deblur.restoration import Deblurrer, Progress, Restored
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+
+def complain(message: str) -> None:
+    """One line on the standard error output."""
+    print(f"mpt-deblur: {' '.join(message.split())}", file=sys.stderr)
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Options of everything that runs the engine."""
+    parser.add_argument("--model", default=None, help="a name that `mpt-deblur models` lists, or a .safetensors file")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 or mps")
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS, help="of the computation (default: auto)")
+    parser.add_argument("--tile", type=pixels, metavar="PIXELS", help="side of a tile (default: by the memory)")
+
+
+def make_deblurrer(arguments: argparse.Namespace) -> Deblurrer:
+    """Load the model onto the device.
+
+    Raises
+    ------
+    ParameterError
+        If the model or the device cannot be used: the arguments are at fault.
+    """
+    from napari_mpt_deblur.checkpoints import DEFAULT_MODEL, load_model
+    from napari_mpt_deblur.restoration import Deblurrer
+
+    try:
+        model = load_model(arguments.model or DEFAULT_MODEL, device=arguments.device)
+        return Deblurrer(model, device=arguments.device, precision=arguments.precision, tile_px=arguments.tile)
+    except DeblurError as error:
+        raise ParameterError(str(error)) from error
+
+
+def check_model(arguments: argparse.Namespace) -> None:
+    """Find out whether there is such a model, without loading torch.
+
+    Raises
+    ------
+    ParameterError
+        If there is none, or its file is damaged.
+    """
+    from napari_mpt_deblur.checkpoints import DEFAULT_MODEL, find_model, read_header
+
+    try:
+        read_header(find_model(arguments.model or DEFAULT_MODEL))
+    except (ModelError, OSError) as error:
+        raise ParameterError(str(error)) from error
+
+
+def follow(run: Generator[Progress, None, Restored], label: str) -> Restored:
+    """Drive a run to its end behind a progress bar (on terminals only)."""
+    from tqdm import tqdm
+
+    with tqdm(desc=label, unit="tile", leave=False, disable=None, file=sys.stderr) as bar:
+        while True:
+            try:
+                progress = next(run)
+            except StopIteration as finished:
+                return finished.value
+            bar.total = progress.total
+            bar.update(progress.done - bar.n)
+
+
+def pixels(text: str) -> int:
+    """A whole number above 0, for argparse."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text!r}")
+    return number
+
+
+def size(text: str) -> float:
+    """A number above 0, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+    return number
+
+
+def axes(text: str) -> str:
+    """Letters of axes, for argparse; a C after YX is taken as colour."""
+    try:
+        return Axes(text[:-1] + "S" if text.upper().endswith("YXC") else text).text
+    except AxesError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error
+
+
+def subparser(subparsers: Any, name: str, summary: str, run: Any) -> argparse.ArgumentParser:
+    """A command of that name."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + ".", allow_abbrev=False
+    )
+    parser.set_defaults(run=run)
+    return parser

@@ -1,0 +1,81 @@
+"""``mpt-deblur``: the entry point, and what its exit status says."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import NoReturn
+
+from napari_mpt_deblur import __version__
+from napari_mpt_deblur.cli import deblur, demo, models
+from napari_mpt_deblur.cli.console import FAILED, INTERRUPTED, USAGE, complain
+from napari_mpt_deblur.errors import DeblurError, ParameterError
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; each command's ``run`` takes the parsed arguments and returns the exit status."""
+    parser = _Parser(
+        prog="mpt-deblur", description="Bring out-of-focus microscopy back into focus.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"mpt-deblur {__version__}")
+    parser.add_argument("--traceback", action="store_true", help="show where an unexpected error comes from")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    deblur.add_parser(subparsers)
+    models.add_parser(subparsers)
+    if find_spec("napari_mpt_deblur.cli.train"):
+        import_module("napari_mpt_deblur.cli.train").add_parser(subparsers)
+    demo.add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        The arguments; those of the process by default.
+
+    Returns
+    -------
+    int
+        0 if all went well, 1 if something failed, 2 if the arguments make no sense, 130 if interrupted. (Arguments
+        that cannot be parsed, ``--help`` and ``--version`` raise SystemExit, as argparse does.)
+    """
+    arguments = build_parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except ParameterError as error:
+        complain(str(error))
+        return USAGE
+    except DeblurError as error:
+        complain(str(error))
+        return FAILED
+    except KeyboardInterrupt:
+        complain("interrupted; nothing half-written was left behind.")
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output, such as head, has gone
+        sys.stderr.close()
+        return FAILED
+    except MemoryError:
+        complain("the computer's memory is full: close other programs, or give smaller images.")
+        return FAILED
+    except Exception as error:
+        if arguments.traceback:
+            traceback.print_exc()
+        reason = " ".join(str(error).split())
+        complain(
+            f"unexpected {type(error).__name__}: {reason}; please report it, with what mpt-deblur --traceback shows."
+        )
+        return FAILED
