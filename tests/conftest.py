@@ -46,10 +46,13 @@ def no_leaked_threads() -> Iterator[None]:
 
 
 def _threads() -> set[threading.Thread]:
-    """Running Python threads, without dask's pool and Qt's own, which Python cannot join."""
-    dask_pool = getattr(sys.modules.get("dask.threaded"), "default_pool", None)
+    """Running Python threads, without dask's pools and Qt's own, which Python cannot join."""
+    dask = sys.modules.get("dask.threaded")
+    pools = [getattr(dask, "default_pool", None)]
+    pools += [pool for by_size in getattr(dask, "pools", {}).values() for pool in by_size.values()]
+    kept = {thread for pool in pools for thread in getattr(pool, "_threads", ())}
     return {
         thread
-        for thread in set(threading.enumerate()) - set(getattr(dask_pool, "_threads", ()))
+        for thread in set(threading.enumerate()) - kept
         if not isinstance(thread, threading._DummyThread) and not thread.name.startswith(_KEPT_THREADS)
     }

@@ -46,7 +46,7 @@ def test_everything_that_is_seen_is_kept():
         np.testing.assert_equal(after[key], before[key], err_msg=key)
     assert tuple(result.contrast_limits_range) == (0, 5000)
     np.testing.assert_allclose(result.data_to_world((1, 2, 3)), layer.data_to_world((1, 2, 3)))
-    assert result.metadata == {"mpt_deblur": {**RECORD, "source": layer.name, "plane_index": None, "region_px": None}}
+    assert result.metadata == {"mpt_deblur": {"source": layer.name, **RECORD}}
 
 
 def test_contrast_stays_that_of_the_source_even_where_napari_would_set_it_anew():

@@ -109,22 +109,27 @@ class DeblurController:
         self._side_by_side = SideBySide(viewer)
         self._run: _Run | None = None
         self._survey: Job | None = None
+        self._chosen: Image | None = None  # by the user, or for a run
         self._generation = 0  # of the run whose result is still wanted
         self._latest: WeakKeyDictionary[Layer, ref[Layer]] = WeakKeyDictionary()  # source -> its newest result
         self._preview: ref[Image] | None = None
         self._read: ref[Image] | None = None  # the layer whose axes the panel shows
-        self._closed = False
+        self._ready = False
+        self._closed = True  # until it is opened
 
     # -- life ------------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
         """Begin: follow the viewer's layers, and import the engine in the background."""
+        if not self._closed:
+            return
+        self._closed = False
         events = self._viewer.layers.events
-        for event in (events.inserted, events.reordered, events.renamed):
-            event.connect(self._on_layers)
+        events.inserted.connect(self._on_inserted)
         events.removed.connect(self._on_removed)
+        events.reordered.connect(self._on_layers)
+        events.renamed.connect(self._on_layers)
         self._on_layers()
-        self._show_state()
         self.survey()
 
     def close(self) -> None:
@@ -136,10 +141,12 @@ class DeblurController:
         for job in (self._survey, self._run.job if self._run is not None else None):
             if job is not None:
                 job.quit()
+        self._survey = None
         events = self._viewer.layers.events
-        for event in (events.inserted, events.reordered, events.renamed):
-            event.disconnect(self._on_layers)
+        events.inserted.disconnect(self._on_inserted)
         events.removed.disconnect(self._on_removed)
+        events.reordered.disconnect(self._on_layers)
+        events.renamed.disconnect(self._on_layers)
 
     def survey(self) -> None:
         """Look for devices and models in the background; shown when found."""
@@ -155,7 +162,11 @@ class DeblurController:
     # -- what the user does ----------------------------------------------------------------------------------------
 
     def choose_layer(self) -> None:
-        """Another layer was chosen in the panel."""
+        """Another layer was chosen in the panel; it stays chosen."""
+        self._chosen = self._view.settings().layer
+        self._show_layer()
+
+    def _show_layer(self) -> None:
         self._show_axes()
         self._show_state()
         self._show_side_by_side()
@@ -186,6 +197,11 @@ class DeblurController:
     # -- a run -----------------------------------------------------------------------------------------------------
 
     @property
+    def is_ready(self) -> bool:
+        """Whether the engine is imported and the panel's lists are filled."""
+        return self._ready
+
+    @property
     def is_running(self) -> bool:
         """Whether a run is on, or one is still ending."""
         return self._run is not None
@@ -201,6 +217,7 @@ class DeblurController:
             return
         assert settings.layer is not None  # make_request refuses that
         self._generation = request.generation
+        self._chosen = settings.layer
         run = self._run = _Run(request, settings.layer, preview)
         self._view.show_progress(None, "Starting...")
         self._show_state()
@@ -282,17 +299,22 @@ class DeblurController:
 
     # -- what the viewer does --------------------------------------------------------------------------------------
 
-    def _on_layers(self, event: Any = None) -> None:
+    def _on_inserted(self, event: Any) -> None:
+        new = event.value
+        self._on_layers(newest=new if new.visible else None)
+
+    def _on_layers(self, event: Any = None, *, newest: Layer | None = None) -> None:
         from napari.layers import Image
 
         preview = self._preview and self._preview()
         images = [layer for layer in self._viewer.layers if isinstance(layer, Image) and layer is not preview]
-        chosen = self._view.settings().layer
-        if chosen not in images:
-            active = self._viewer.layers.selection.active
-            chosen = active if active in images else (images[-1] if images else None)
+        if self._chosen not in images:
+            self._chosen = None
+        # what the user chose or used; else what was opened last; else what the panel shows; else the topmost
+        wishes = (self._chosen, newest, self._view.settings().layer, *reversed(images))
+        chosen = next((layer for layer in wishes if layer in images), None)
         self._view.show_layers([(layer.name, layer) for layer in images], chosen)
-        self.choose_layer()
+        self._show_layer()
 
     def _on_removed(self, event: Any) -> None:
         removed = event.value
@@ -308,6 +330,7 @@ class DeblurController:
         if isinstance(outcome, Failure):
             self._notify(outcome.message)
         else:
+            self._ready = True
             self._view.show_machinery(outcome)
 
     def _on_survey_finished(self) -> None:
@@ -356,5 +379,6 @@ def describe_seconds(seconds: float) -> str:
 
 
 def summary(record: dict[str, Any]) -> str:
-    """One line about a finished run."""
-    return f"Done in {float(record['seconds']):.1f} s on {record['device']} with {record['model']}."
+    """What the user should know about a finished run: the device used, and what had to be given up."""
+    done = f"Done in {record['seconds']:.1f} s on {record['device']} ({record['precision']})."
+    return " ".join([done, *record["notes"]])

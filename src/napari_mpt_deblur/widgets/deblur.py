@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSize
+from qtpy.QtCore import QEvent, QSize
 from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
 from napari_mpt_deblur.checkpoints import DEFAULT_MODEL
@@ -32,8 +32,8 @@ _TIPS = {
     "over the whole stack, for each channel.",
     "scope": "What to restore. The box is that of the selected shapes, or of the shape drawn last, in all planes.",
     "model": "The trained network. Your own models appear here too.",
-    "diameter": "Diameter of a typical nucleus in pixels, to bring the image to the model's scale. Automatic: from the "
-    "pixel size or estimated from the image.",
+    "diameter": "Diameter of a typical nucleus in pixels. Give it where nuclei are larger than the model knows: "
+    "it then works on a reduced copy, and your image keeps its fine detail. Automatic leaves the scale to the engine.",
     "device": "What computes. Only devices that this computer has are listed.",
     "precision": "Automatic: half precision where the device is good at it, 32 bit elsewhere.",
     "tile": "Side of the square tiles in pixels. Automatic fits the memory; choose a smaller one if it is full.",
@@ -76,9 +76,13 @@ class DeblurWidget(QWidget):
         self.show_progress(None, "")
         # napari hands plugins a proxy that makes a new object at each access; layers are compared by identity here
         viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
-        self._controller = DeblurController(viewer, self, run_in_thread, _show_error)
-        self._connect(self._controller)
-        self._controller.open()
+        self.controller = DeblurController(viewer, self, run_in_thread, _show_error)
+        self._connect(self.controller)
+        self.controller.open()
+
+    def choose_model(self, name: str) -> None:
+        """Choose a model by name, if it is in the list."""
+        self._model.setCurrentText(name)
 
     # -- what the controller asks and shows ------------------------------------------------------------------------
 
@@ -144,6 +148,17 @@ class DeblurWidget(QWidget):
         self._side_by_side.setChecked(on)
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def changeEvent(self, event: QEvent | None) -> None:
+        """Follow the dock: napari takes the panel out of its parent when the dock is closed."""
+        super().changeEvent(event)
+        if event is None or event.type() != QEvent.Type.ParentChange:
+            return
+        if self.parent() is None:
+            self.controller.toggle_side_by_side(False)
+            self.controller.close()
+        else:
+            self.controller.open()
 
     def sizeHint(self) -> QSize:
         """Wide enough for its texts; it can be made narrower."""

@@ -46,18 +46,9 @@ def result_layer(source: Image, restored: Restored, request: DeblurRequest, name
         "multiscale": False,
         "visible": True,
         "auto_contrast": False,  # else napari would set limits of its own, and the two would not compare
-        "metadata": {METADATA_KEY: _record(restored, request)},
+        "metadata": {METADATA_KEY: {"source": request.source_name, **restored.record}},
     }
     layer: Image = Layer.create(np.asarray(restored.array).reshape(request.shape), state, kind)
     layer.contrast_limits_range = source.contrast_limits_range
     layer.contrast_limits = source.contrast_limits
     return layer
-
-
-def _record(restored: Restored, request: DeblurRequest) -> dict[str, object]:
-    return {
-        **restored.record,
-        "source": request.source_name,
-        "plane_index": request.plane_index,
-        "region_px": request.region_px,
-    }
