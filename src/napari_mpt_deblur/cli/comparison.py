@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from napari_mpt_deblur.optics.stack import FocusStack
 
 _CELL_PX = 320
+_CROP_PX = 240  # magnified, so that the blur of a few pixels is seen
 _GAP_PX = 10
 _HEADING_PX = 40
 _CAPTION_PX = 28
@@ -41,7 +42,7 @@ def draw_comparison(sample: FocusStack, deblurred: np.ndarray, report: dict[str,
     from PIL import ImageDraw, ImageFont
 
     planes = _choose(sample)
-    crop = _busiest(sample.sharp, min(_CELL_PX, *sample.sharp.shape))
+    crop = _busiest(sample.sharp, min(_CROP_PX, *sample.sharp.shape))
     low, high = np.percentile(sample.sharp, (1, 99.8))
     width = 3 * _CELL_PX + 4 * _GAP_PX
     height = _HEADING_PX + len(planes) * (_CELL_PX + _CAPTION_PX + _GAP_PX)
@@ -54,7 +55,7 @@ def draw_comparison(sample: FocusStack, deblurred: np.ndarray, report: dict[str,
         top = _HEADING_PX + row * (_CELL_PX + _CAPTION_PX + _GAP_PX)
         cells = (sample.stack[plane], deblurred[plane], sample.sharp)
         captions = (
-            f"{abs(sample.defocus_um[plane]):.0f} µm out of focus, PSNR {report['psnr_blurred'][plane]:.1f} dB",
+            f"{abs(sample.defocus_um[plane]):.0f} um out of focus, PSNR {report['psnr_blurred'][plane]:.1f} dB",
             f"PSNR {report['psnr_deblurred'][plane]:.1f} dB",
             "",
         )

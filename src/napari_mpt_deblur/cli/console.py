@@ -75,7 +75,9 @@ def follow(run: Generator[Progress, None, Restored], label: str) -> Restored:
                 progress = next(run)
             except StopIteration as finished:
                 return finished.value
-            bar.total = progress.total
+            if bar.total != progress.total:
+                bar.total = progress.total
+                bar.refresh()
             bar.update(progress.done - bar.n)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Make the stack, restore it, write the results; those of an earlier demo are replaced."""
     check_model(arguments)
     folder = Path(arguments.output)
-    if folder.exists():
+    if os.path.exists(folder):
         for name in _FILES:
             check_writable(folder / name, overwrite=True)
     else:

@@ -6,12 +6,10 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 from typing import NoReturn
 
 from napari_mpt_deblur import __version__
-from napari_mpt_deblur.cli import deblur, demo, models
+from napari_mpt_deblur.cli import deblur, demo, models, train
 from napari_mpt_deblur.cli.console import FAILED, INTERRUPTED, USAGE, complain
 from napari_mpt_deblur.errors import DeblurError, ParameterError
 
@@ -33,8 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     deblur.add_parser(subparsers)
     models.add_parser(subparsers)
-    if find_spec("napari_mpt_deblur.cli.train"):
-        import_module("napari_mpt_deblur.cli.train").add_parser(subparsers)
+    train.add_parser(subparsers)
     demo.add_parser(subparsers)
     return parser
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import glob
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_mpt_deblur.errors import FileError, ParameterError
 from napari_mpt_deblur.images import find_images
-from napari_mpt_deblur.images.files import SUFFIXES, TIFF_SUFFIXES
+from napari_mpt_deblur.images.files import SUFFIXES, TIFF_SUFFIXES, is_pattern
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ def plan_jobs(inputs: Sequence[str], output: str) -> Jobs:
             problems.append(str(error))
     target = Path(output)
     if _means_folder(inputs, files, output):
-        if target.exists() and not target.is_dir():
+        if os.path.exists(target) and not os.path.isdir(target):
             raise ParameterError(f"With several inputs OUTPUT is a folder, but {target} is a file: name a folder.")
-        if not target.exists() and target.suffix.lower() in SUFFIXES:
+        if not os.path.exists(target) and target.suffix.lower() in SUFFIXES:
             raise ParameterError(
                 f"With several inputs OUTPUT is a folder, but {target} looks like a file: name a folder."
             )
@@ -86,8 +86,8 @@ def output_name(source: Path) -> str:
 
 def _means_folder(inputs: Sequence[str], files: Sequence[Path], output: str) -> bool:
     several = len(inputs) > 1 or len(files) > 1
-    gathered = any(Path(item).is_dir() or (glob.has_magic(item) and not Path(item).exists()) for item in inputs)
-    return several or gathered or Path(output).is_dir() or output.endswith(("/", "\\"))
+    gathered = any(os.path.isdir(item) or is_pattern(item) for item in inputs)
+    return several or gathered or os.path.isdir(output) or output.endswith(("/", "\\"))
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:

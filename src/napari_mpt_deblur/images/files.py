@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -143,20 +144,40 @@ def find_images(inputs: Iterable[str | Path]) -> list[Path]:
     """
     found: dict[Path, Path] = {}
     for item in inputs:
-        path = Path(item)
-        if path.is_dir():
-            files = [entry for entry in sorted(path.iterdir()) if _is_image_name(entry)]
-            problem = f"The folder {path} holds no image ({', '.join(SUFFIXES)})."
-        elif glob.has_magic(str(item)) and not path.exists():
-            files = [Path(name) for name in sorted(glob.glob(str(item), recursive=True)) if not Path(name).is_dir()]
-            problem = f"No file matches {item}."
-        else:
-            files, problem = [path], ""
-        if not files:
-            raise FileError(problem)
-        for file in files:
-            found.setdefault(file.resolve(), file)
+        for file in _matches(item):
+            found.setdefault(_identity(file), file)
     return list(found.values())
+
+
+def is_pattern(item: str | Path) -> bool:
+    """Whether an input is a pattern such as ``data/*.tif``, and not a file or folder of that very name."""
+    return glob.has_magic(str(item)) and not os.path.exists(item)
+
+
+def _matches(item: str | Path) -> list[Path]:
+    path = Path(item)
+    # os.path answers False for names that no file can have, where Path raises
+    if os.path.isdir(path):
+        try:
+            files = [entry for entry in sorted(path.iterdir()) if _is_image_name(entry)]
+        except OSError as error:
+            raise FileError(f"Cannot read the folder {path}: {error.strerror or error}.") from error
+        if not files:
+            raise FileError(f"The folder {path} holds no image ({', '.join(SUFFIXES)}).")
+        return files
+    if not is_pattern(item):
+        return [path]
+    files = [Path(name) for name in sorted(glob.glob(str(item), recursive=True)) if not os.path.isdir(name)]
+    if not files:
+        raise FileError(f"No file matches {item}.")
+    return files
+
+
+def _identity(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, ValueError):
+        return path
 
 
 def _is_image_name(path: Path) -> bool:

@@ -223,9 +223,9 @@ def reading(path: str | Path) -> Iterator[None]:
         raise
     except MemoryError as error:
         raise FileError(f"Cannot read {path}: it needs more memory than there is.") from error
-    except OSError as error:
-        raise FileError(f"Cannot read {path}: {error.strerror or error}.") from error
     except Exception as error:  # decoders raise anything from struct.error to RecursionError
+        if isinstance(error, OSError) and error.strerror:
+            raise FileError(f"Cannot read {path}: {error.strerror}.") from error
         reason = " ".join(str(error).split())[:150] or type(error).__name__
         raise FileError(
             f"Cannot read {path}: it is damaged or incomplete ({reason}); copy or export it anew."

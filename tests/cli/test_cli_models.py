@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from napari_mpt_deblur.checkpoints import library
+
+
+def test_models_are_listed(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "broken.safetensors").write_bytes(b"nothing at all")
+    monkeypatch.setenv("MPT_DEBLUR_MODELS", str(own))
+    result = run("models")
+    assert (result.status, result.err) == (0, "")
+    nuclei, broken, folder = result.out.splitlines()
+    assert nuclei.startswith("nuclei  [bundled, default] for tests; 0.0")
+    assert "nuclei of 8 to 150 pixels" in nuclei
+    assert broken.startswith("broken  [broken] Cannot use the model")
+    assert str(own) in folder
+
+
+def test_no_model_is_said(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_BUNDLED", tmp_path)
+    result = run("models")
+    assert result.status == 0
+    assert "No model is installed" in result.out
