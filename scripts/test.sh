@@ -9,5 +9,5 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports --no-logo
-xvfb-run -a -s "-screen 0 1600x1200x24" env QT_QPA_PLATFORM=xcb pytest -q -m xvfb
+xvfb-run -a -s "-screen 0 1600x1200x24" env QT_QPA_PLATFORM=xcb pytest -q -m "not slow" tests/gui
 QT_QPA_PLATFORM=offscreen pytest -q

@@ -49,6 +49,18 @@ def test_every_import_is_a_declared_dependency() -> None:
     assert not undeclared
 
 
+def test_every_declared_dependency_is_used() -> None:
+    indirectly = {
+        "imagecodecs",  # tifffile decodes with it
+        "pywavelets",  # comes with the first release, for the contrastive losses
+        "stardist",  # its sample image is read, without importing it
+    }
+    providers = packages_distributions()
+    used = {canonicalize_name(name) for package in imported_packages() for name in providers.get(package, [])}
+    declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
+    assert declared - indirectly <= used
+
+
 @pytest.mark.parametrize("line", [*PROJECT["dependencies"], *EXTRAS["all"], *EXTRAS["test"]])
 def test_tested_version_is_within_the_bounds(line: str) -> None:
     requirement = Requirement(line)
