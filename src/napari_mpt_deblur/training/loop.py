@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from napari_mpt_deblur.checkpoints import ModelConfig, save_model
 from napari_mpt_deblur.errors import TrainingError
 from napari_mpt_deblur.evaluation.metrics import psnr, ssim
-from napari_mpt_deblur.images import atomic_path
+from napari_mpt_deblur.images.atomic import atomic_path, make_folder
 from napari_mpt_deblur.networks.mpt import MPT
 from napari_mpt_deblur.restoration.devices import pick_precision
 from napari_mpt_deblur.training.config import TrainingConfig
@@ -131,6 +131,7 @@ class Trainer:
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
+        make_folder(self.folder)
         with atomic_path(self.folder / _STATE, overwrite=True) as temporary:
             torch.save(state, temporary)
         self._export(self.last_path)
@@ -163,7 +164,7 @@ class Trainer:
 
     def log(self, entry: dict[str, Any]) -> None:
         """Append a line to the log, with the time."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.folder)
         with (self.folder / _LOG).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps({"time": round(time.time()), **entry}) + "\n")
 
@@ -198,6 +199,7 @@ class Trainer:
 
     def _export(self, path: Path) -> None:
         config = self.config
+        make_folder(path.parent)
         recipe = {"iterations": self.iteration, "config": config.to_dict()}
         described = ModelConfig(config.network, nucleus_diameter_px=config.simulation.nucleus_px, training=recipe)
         save_model(path, self.average, described)

@@ -1,0 +1,198 @@
+"""Synthetic pairs and the training loop."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+from napari_mpt_deblur.checkpoints import load_model
+from napari_mpt_deblur.errors import TrainingError
+from napari_mpt_deblur.networks.config import MPTConfig
+from napari_mpt_deblur.training.config import SimulationConfig, TrainingConfig
+from napari_mpt_deblur.training.loop import Trainer
+from napari_mpt_deblur.training.simulation import DefocusPairs, SharpImage
+
+TINY = MPTConfig.tiny()
+SIDE = TINY.size_multiple
+FEW = SimulationConfig(psf_count=12, disc_radius_px=(0.7, 6.0))
+
+
+def _config(**changes):
+    values = {
+        "network": TINY,
+        "simulation": FEW,
+        "iterations": 6,
+        "patch_px": (SIDE,),
+        "batch": (2,),
+        "warmup": 2,
+        "precision": "float32",
+        "validate_every": 3,
+        "validation_pairs": 2,
+    }
+    return TrainingConfig(**values | changes)
+
+
+@pytest.fixture(scope="module")
+def images():
+    rng = np.random.default_rng(0)
+    spots = gaussian_filter((rng.random((3, 120, 150)) > 0.995).astype(np.float32), (0, 4, 4))
+    return [SharpImage.of(1000 * spot / spot.max()) for spot in spots]
+
+
+def _train(config, folder, images, until=None):
+    trainer = Trainer(config, folder, images[:2], images[2:])
+    trainer.resume()
+    losses = []
+    for step in trainer.run():
+        losses.append(step.loss)
+        if step.iteration == until:
+            break
+    trainer.save()
+    return trainer, losses
+
+
+def test_pairs_depend_on_seed_and_number_alone(images):
+    pairs, again = (DefocusPairs(images, FEW, seed=3) for _ in range(2))
+    again.pair(0, 64)  # what was drawn before does not matter
+    for mine, theirs in zip(pairs.pair(7, 64), again.pair(7, 64), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert (pairs.pair(7, 64)[0] != DefocusPairs(images, FEW, seed=4).pair(7, 64)[0]).any()
+    assert (pairs.pair(7, 64)[0] != pairs.pair(8, 64)[0]).any()
+
+
+@pytest.mark.parametrize("side", [32, 128, 256])
+def test_pairs_are_finite_and_of_the_size_asked_for(images, side):
+    pairs = DefocusPairs(images, FEW, seed=0)
+    for number in range(20):
+        blurred, sharp = pairs.pair(number, side)
+        assert blurred.shape == sharp.shape == (side, side)
+        assert np.isfinite(blurred).all()
+        assert np.isfinite(sharp).all()
+
+
+def test_in_focus_pairs_without_noise_are_the_same(images):
+    clean = SimulationConfig(
+        psf_count=60,
+        in_focus=1.0,
+        disc_radius_px=(0.7, 0.7),
+        photons=(1e9, 1e9),
+        read_noise=(1e-6, 1e-6),
+        native_scale=1.0,
+        textured=0,
+        empty=0,
+    )
+    pairs = DefocusPairs(images, clean, seed=0)
+    differences = [np.abs(blurred - sharp).mean() for blurred, sharp in (pairs.pair(n, 96) for n in range(12))]
+    assert np.median(differences) < 0.02
+
+
+def test_a_defocused_pair_is_registered(images):
+    """The blurred patch lies where the sharp one lies: a shift either way fits worse."""
+    config = SimulationConfig(
+        psf_count=12, in_focus=0, disc_radius_px=(3, 4), photons=(1e8, 1e8), inverted=0, textured=0, empty=0
+    )
+    pairs = DefocusPairs(images, config, seed=0)
+    here, shifted = [], []
+    for number in range(20):
+        blurred, sharp = pairs.pair(number, 96)
+        here.append(np.abs(blurred - sharp)[4:-4, 4:-4].mean())
+        for axis in (0, 1):
+            for step in (-2, 2):
+                shifted.append(np.abs(np.roll(blurred, step, axis) - sharp)[4:-4, 4:-4].mean())
+    assert np.mean(here) < np.mean(shifted)
+
+
+def test_stopped_and_resumed_equals_uninterrupted(images, tmp_path):
+    whole, losses = _train(_config(), tmp_path / "whole", images)
+    _, first = _train(_config(), tmp_path / "parts", images, until=4)
+    parts, second = _train(_config(), tmp_path / "parts", images)
+    assert first + second == losses
+    for name, values in whole.network.state_dict().items():
+        assert torch.equal(values, parts.network.state_dict()[name]), name
+    for name, values in whole.average.state_dict().items():
+        assert torch.equal(values, parts.average.state_dict()[name]), name
+
+
+def test_training_learns_and_its_weights_load(images, tmp_path):
+    config = _config(iterations=20, learning_rate=3e-3, validate_every=10)
+    trainer = Trainer(config, tmp_path, images[:2], images[2:])
+    before = trainer.validate()["psnr"]
+    scores = [step.validation for step in trainer.run() if step.validation]
+    trainer.save()
+    assert len(scores) == 2
+    assert scores[-1]["psnr"] > before
+    model = load_model(trainer.best_path, device="cpu")
+    x = torch.rand(1, 1, SIDE, SIDE)
+    assert model.config.training["config"]["seed"] == 0
+    with torch.no_grad():
+        best, last = model.network(x), load_model(trainer.last_path, device="cpu").network(x)
+    assert torch.isfinite(best).all()
+    torch.testing.assert_close(last, trainer.average.eval()(x).detach())
+
+
+def test_weights_that_are_not_finite_stop_the_run_and_the_good_ones_stay(images, tmp_path):
+    trainer = Trainer(_config(), tmp_path, images[:2], images[2:])
+    steps = trainer.run()
+    next(steps)
+    trainer.save()
+    kept = trainer.last_path.read_bytes()
+    before = {name: values.clone() for name, values in trainer.network.state_dict().items()}
+    trainer._batch = lambda _: (torch.full((2, 1, SIDE, SIDE), torch.nan),) * 2
+    with pytest.raises(TrainingError, match="not finite"):
+        next(steps)
+    assert trainer.last_path.read_bytes() == kept
+    assert all(torch.equal(before[name], values) for name, values in trainer.network.state_dict().items())
+
+
+def test_a_damaged_state_is_refused_and_kept(images, tmp_path):
+    (tmp_path / "state.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match="damaged"):
+        Trainer(_config(), tmp_path, images[:2], images[2:]).resume()
+    assert (tmp_path / "state.pt").read_bytes() == b"not a checkpoint"
+
+
+def test_a_run_of_another_network_is_refused(images, tmp_path):
+    _train(_config(iterations=1, validate_every=1), tmp_path, images)
+    other = _config(network=MPTConfig.from_dict(TINY.to_dict() | {"expansion": 2.0}))
+    with pytest.raises(TrainingError, match="another network"):
+        Trainer(other, tmp_path, images[:2], images[2:]).resume()
+
+
+def test_learning_rate_warms_up_and_falls_to_its_floor(images, tmp_path):
+    trainer = Trainer(_config(iterations=100, warmup=10), tmp_path, images[:2], images[2:])
+    rates = [trainer._learning_rate(i) for i in range(101)]
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert max(rates) == pytest.approx(trainer.config.learning_rate)
+    assert rates[-1] == pytest.approx(trainer.config.final_learning_rate)
+
+
+def test_config_survives_json():
+    config = _config()
+    assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("iteration = 3", "iteration"),
+        ("iterations = 0", "at least 1"),
+        ("patch_px = [100]\nbatch = [1]", "multiples"),
+        ("patch_px = [128, 256]\nbatch = [1]", "same number"),
+        ("loss = 'l3'", "l1 or mse"),
+        ("ema = 1.0", "ema"),
+        ("[simulation]\nphotons = [5, 1]", "photons"),
+        ("[simulation]\nin_focus = 2", "share"),
+        ("[simulation]\nfotons = [1, 2]", "fotons"),
+        ("[network]\ndims = [1]", "dims"),
+        ("iterations = 'many'", "iterations|not valid"),
+        ("= 3", "TOML"),
+    ],
+)
+def test_a_config_with_a_mistake_is_refused(tmp_path, text, message):
+    path = tmp_path / "c.toml"
+    path.write_text(text)
+    with pytest.raises(TrainingError, match=message):
+        TrainingConfig.from_toml(path)
