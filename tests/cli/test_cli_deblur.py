@@ -260,6 +260,20 @@ def test_help_and_version(run: Any, arguments: list[str]) -> None:
     assert "mpt-deblur" in result.out
 
 
+@pytest.mark.skipif(os.name != "posix", reason="names are text elsewhere")
+def test_names_that_no_terminal_can_show(tmp_path: Path, tiny_models: Path) -> None:
+    name = os.fsdecode(b"caf\xe9-\xff.tif")
+    write_image(tmp_path / name, picture(), "YX")
+    code = "import sys; from napari_mpt_deblur.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    arguments = ["deblur", name, "missing-" + name, "-o", "out", "--model", str(tiny_models / "nuclei.safetensors")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 1
+    assert b"Traceback" not in done.stderr
+    assert done.stderr.count(b"\n") == 2
+    assert b"caf" in done.stdout
+    assert (tmp_path / "out" / name).is_file()
+
+
 def test_a_bad_file_is_reported_without_waiting_for_torch(tmp_path: Path, tiny_models: Path) -> None:
     code = (
         "import sys\n"

@@ -162,3 +162,47 @@ def test_harmless_complaints_do_not_count(tmp_path: Path) -> None:
     extra = [(270, 2, 0, b"\xff\xfe\xfa caf\xe9", True)]
     tifffile.imwrite(path, STACK[0, 0], metadata=None, extratags=extra)
     assert read_image(path).shape == (32, 40)
+
+
+@pytest.fixture(params=[None, "zlib"], ids=["plain", "zlib"])
+def file_set(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """An OME-TIFF of three planes, one a file."""
+    uuids = [f"urn:uuid:00000000-0000-0000-0000-00000000000{i}" for i in range(3)]
+    planes = "".join(
+        f'<TiffData IFD="0" FirstZ="{i}" PlaneCount="1"><UUID FileName="{i}.ome.tif">{uuid}</UUID></TiffData>'
+        for i, uuid in enumerate(uuids)
+    )
+    for i, uuid in enumerate(uuids):
+        description = (
+            f'<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="{uuid}">'
+            '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="40" SizeY="32" '
+            'SizeC="1" SizeZ="3" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
+            f"{planes}</Pixels></Image></OME>"
+        )
+        options = {"description": description, "metadata": None, "compression": request.param}
+        tifffile.imwrite(tmp_path / f"{i}.ome.tif", STACK[i, 0], **options)
+    return tmp_path
+
+
+@pytest.mark.parametrize("limit", [0, 2**26], ids=["lazy", "whole"])
+def test_a_set_of_files_is_one_image(
+    file_set: Path, limit: int, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    monkeypatch.setattr(tiff, "_IN_MEMORY_BYTES", limit)
+    view = read_image(file_set / "1.ome.tif")
+    pixels = np.stack([view.read_plane(plane) for plane in view.planes])
+    np.testing.assert_array_equal(pixels, STACK[:3, 0])
+    assert not recwarn.list
+
+
+def test_a_set_that_is_not_whole_is_refused(file_set: Path) -> None:
+    (file_set / "2.ome.tif").unlink()
+    with pytest.raises(FileError, match="other files of its set"):
+        read_image(file_set / "1.ome.tif")
+
+
+def test_a_palette_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    colours = np.zeros((3, 256), np.uint16)
+    tifffile.imwrite(path, STACK[0, 0].astype(np.uint8), photometric="palette", colormap=colours)
+    assert "palette" in read_image(path).notes[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import traceback
 from collections.abc import Sequence
@@ -50,6 +51,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         0 if all went well, 1 if something failed, 2 if the arguments make no sense, 130 if interrupted. (Arguments
         that cannot be parsed, ``--help`` and ``--version`` raise SystemExit, as argparse does.)
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names may hold what a terminal cannot show
     arguments = build_parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))

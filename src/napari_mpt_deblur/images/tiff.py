@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import re
+import warnings
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,10 +24,9 @@ from napari_mpt_deblur.images.calibration import read_calibration
 _IN_MEMORY_BYTES = 2**26  # smaller images are read at once and the file is closed
 _INFLATION = 5000  # no camera's image is compressed by more
 _SUSPECT_BYTES = 2**30  # smaller images may be compressed as much as they like
+_PLANES_MISSING = re.compile(r"data are zeroed|failed to read \d+ files")
 # of what tifffile logs while it goes on with what is left: a chain of pages or tags that breaks off, missing planes
-_DAMAGE = re.compile(
-    r"TiffPages|value offset|tag list|failed to reshape|corrupted|data are zeroed|is missing|incompletely"
-)
+_DAMAGE = re.compile(r"TiffPages|value offset|tag list|failed to reshape|corrupted|is missing|incompletely")
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,8 @@ class TiffPlanes:
         page = self._pages[number]
         if page is None:
             raise FileError(f"Cannot read {self._path}: page {number} is missing; copy the file anew.")
-        with reading(self._path):
+        with reading(self._path), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of another file of the set being opened for a moment
             return np.transpose(page.asarray(), self._page_order)
 
 
@@ -124,6 +125,11 @@ def read_tiff(path: Path, axes: str | None = None) -> TiffImage:
         except BaseException:
             tif.close()
             raise
+    if any(_PLANES_MISSING.search(complaint) for complaint in complaints):
+        tif.close()
+        raise FileError(
+            f"Cannot read {path}: planes are missing; put the other files of its set beside it, or export it anew."
+        )
     if any(_DAMAGE.search(complaint) for complaint in complaints):
         tif.close()
         raise FileError(f"Cannot read {path}: it is damaged or incomplete; copy or export it anew.")
@@ -144,6 +150,8 @@ def _first_image(tif: tifffile.TiffFile, path: Path, axes: str | None) -> TiffIm
         notes.append(f"read the first of {len(tif.series)} images in the file")
     if len(series.levels) > 1:
         notes.append(f"read the full resolution of {len(series.levels)} levels")
+    if series.keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE:
+        notes.append("read the numbers of its palette's colours as grey levels")
     letters, shape = series.axes, tuple(series.shape)
     told = (axes or "").strip()
     if len(told) != len(letters):  # told the axes of the file as it stands, keep even dimensions of length 1
@@ -161,7 +169,8 @@ def _open(
     tif: tifffile.TiffFile, path: Path, series: tifffile.TiffPageSeries, shape: tuple[int, ...], order: tuple[int, ...]
 ) -> Any:
     """The pixels, reshaped and then transposed; lazily where they are many."""
-    if series.nbytes > _IN_MEMORY_BYTES and series.dataoffset is not None:
+    alone = series.keyframe.parent is tif  # and not in another file of a set
+    if series.nbytes > _IN_MEMORY_BYTES and alone and series.dataoffset is not None:
         dtype = np.dtype(series.dtype).newbyteorder(tif.byteorder)
         return np.transpose(np.memmap(path, dtype, "r", series.dataoffset, shape), order)
     page_ndim = len(series.keyframe.shape)
