@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -61,7 +62,8 @@ class Desk:
 def make_desk(make_napari_viewer, qtbot, model_folder, monkeypatch) -> Iterator[Callable[..., Desk]]:
     monkeypatch.setenv("MPT_DEBLUR_MODELS", str(model_folder))
     notification_manager.records.clear()
-    yield lambda **kwargs: Desk(make_napari_viewer(**kwargs), qtbot)
+    show = os.environ.get("QT_QPA_PLATFORM") != "offscreen"  # a real window where there is a screen
+    yield lambda: Desk(make_napari_viewer(show=show), qtbot)
     with contextlib.suppress(RuntimeError):
         QThreadPool.globalInstance().waitForDone(PATIENCE_MS)
 

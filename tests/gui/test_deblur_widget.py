@@ -44,7 +44,7 @@ def test_open_sample_preview_and_deblur(desk):
         assert layer.axis_labels == ("z", "y", "x")[-layer.ndim :]
     np.testing.assert_allclose(truth.scale, stack.scale[1:])
     assert desk.panel._image.chosen is stack
-    assert desk.panel._axes.currentText() == "z-stack: Z, Y, X (automatic)"
+    assert desk.panel._axes.currentText() == "z-stack: Z, Y, X (auto)"
     stack.data = stack.data[:, :96, :128]
     before = stack.data.copy()
     desk.run("_preview")
@@ -226,11 +226,11 @@ def test_kinds_of_layers(desk, shape, dtype, rgb):
     layer = desk.viewer.add_image(data, rgb=rgb)
     for button in ("_deblur", "_preview"):
         desk.run(button)
-        result = desk.viewer.layers[1]
+        result = desk.viewer.layers[-1]
         assert isinstance(result, Image)
         assert result.rgb == rgb
         assert result.ndim == layer.ndim
-    assert desk.viewer.layers[-1].data.shape == shape
+    assert desk.viewer.layers[1].data.shape == shape
     assert desk.told == []
 
 

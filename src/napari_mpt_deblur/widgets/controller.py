@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary, ref
 from napari_mpt_deblur.widgets.job import Failure, Machinery, Stage, deblur_steps, failure, survey_steps
 from napari_mpt_deblur.widgets.reading import layer_axes, readings
 from napari_mpt_deblur.widgets.request import DeblurRequest, Settings, make_request
-from napari_mpt_deblur.widgets.result import METADATA_KEY, result_layer
+from napari_mpt_deblur.widgets.result import result_layer
 from napari_mpt_deblur.widgets.side_by_side import SideBySide
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class _Run:
     preview: bool
     job: Job | None = None
     tiles_began_s: float | None = None
+    last_words: str = ""
 
 
 class DeblurController:
@@ -182,7 +183,7 @@ class DeblurController:
     def cancel(self) -> None:
         """Stop within one tile and leave the viewer as it was."""
         if self._run is not None and self._is_wanted(self._run):
-            self._abandon("Cancelled.")
+            self._abandon(self._run, "Cancelled.")
 
     def toggle_side_by_side(self, on: bool) -> None:
         """Show source and newest result beside each other, or put the view back."""
@@ -232,14 +233,13 @@ class DeblurController:
     def _is_wanted(self, run: _Run) -> bool:
         return run.request.generation == self._generation and not self._closed
 
-    def _abandon(self, message: str) -> None:
+    def _abandon(self, run: _Run, last_words: str) -> None:
         """Want the run's result no more; it ends at its next yield."""
-        assert self._run is not None
         self._generation += 1
-        if self._run.job is not None:
-            self._run.job.quit()
-        self._view.show_progress(None, "Stopping...")
-        self._view.show_message(message)
+        run.last_words = last_words
+        if run.job is not None:
+            run.job.quit()
+        self._view.show_progress(None, "Stopping after this tile...")
         self._show_state()
 
     def _on_yielded(self, run: _Run, step: Stage | Progress) -> None:
@@ -259,7 +259,7 @@ class DeblurController:
         if not self._is_wanted(run):
             return
         if isinstance(outcome, Failure):
-            self._view.show_message("")
+            run.last_words = outcome.message
             self._notify(outcome.message)
             return
         try:
@@ -272,6 +272,7 @@ class DeblurController:
             self._run = None
             if not self._closed:
                 self._view.show_progress(None, "")
+                self._view.show_message(run.last_words)
                 self._show_state()
 
     def _add(self, run: _Run, restored: Restored) -> None:
@@ -280,15 +281,16 @@ class DeblurController:
         self._drop_preview()
         name = PREVIEW if run.preview else f"{run.request.source_name} deblurred"
         result = result_layer(run.source, restored, run.request, name)
-        layers.insert(layers.index(run.source) + 1, result)
         self._latest[run.source] = ref(result)
         if run.preview:
             self._preview = ref(result)
+            layers.append(result)  # on top, where nothing covers it
         else:
+            layers.insert(layers.index(run.source) + 1, result)
             layers.selection.active = result
         if side_by_side:
             self._side_by_side.show(run.source, result)
-        self._view.show_message(summary(result.metadata[METADATA_KEY]))
+        run.last_words = summary(restored.record)
         self._show_side_by_side()
 
     def _drop_preview(self) -> None:
@@ -310,8 +312,9 @@ class DeblurController:
         images = [layer for layer in self._viewer.layers if isinstance(layer, Image) and layer is not preview]
         if self._chosen not in images:
             self._chosen = None
-        # what the user chose or used; else what was opened last; else what the panel shows; else the topmost
-        wishes = (self._chosen, newest, self._view.settings().layer, *reversed(images))
+        # what the user chose or used; else what was opened last; else what the panel shows; else the topmost visible
+        topmost = sorted(reversed(images), key=lambda layer: not layer.visible)
+        wishes = (self._chosen, newest, self._view.settings().layer, *topmost)
         chosen = next((layer for layer in wishes if layer in images), None)
         self._view.show_layers([(layer.name, layer) for layer in images], chosen)
         self._show_layer()
@@ -319,7 +322,7 @@ class DeblurController:
     def _on_removed(self, event: Any) -> None:
         removed = event.value
         if self._run is not None and removed is self._run.source and self._is_wanted(self._run):
-            self._abandon("Stopped: the image was removed.")
+            self._abandon(self._run, "Stopped: the image was removed.")
         if removed in self._side_by_side.layers:
             self._side_by_side.restore()
         self._on_layers()

@@ -105,7 +105,7 @@ class DeblurWidget(QWidget):
 
     def show_axes(self, automatic: str, choices: Sequence[tuple[str, str]], *, keep: bool) -> None:
         """Fill the list of readings, in words."""
-        first = Entry(f"{automatic} (automatic)" if automatic else "Automatic", "")
+        first = Entry(f"{automatic} (auto)" if automatic else "Automatic", "")
         self._axes.offer([first, *(Entry(words, text) for words, text in choices)], chosen=None if keep else "")
 
     def show_machinery(self, machinery: Machinery) -> None:
@@ -191,7 +191,7 @@ class DeblurWidget(QWidget):
                 ("Read as", self._axes),
                 ("Restore", self._scope),
                 ("Model", self._model),
-                ("Nucleus diameter", self._diameter),
+                ("Nucleus size", self._diameter),
             )
         )
         layout.addWidget(computing)

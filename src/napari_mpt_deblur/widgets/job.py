@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -114,6 +115,18 @@ def deblur_steps(request: DeblurRequest) -> Generator[Stage | Progress, None, Re
         return failure(error)
 
 
+def _warm_up(models: tuple[ModelInfo, ...]) -> None:
+    """Do what the first run would wait for while the user still looks around: torch imports much on first use."""
+    from napari_mpt_deblur.checkpoints import load_model
+    from napari_mpt_deblur.restoration import Deblurrer
+
+    for model in models:
+        if not model.problem:
+            with suppress(DeblurError):  # told when it is used
+                Deblurrer(load_model(model.name))
+            return
+
+
 def survey_steps() -> Generator[Stage, None, Machinery | Failure]:
     """Find out which devices and models there are; imports torch, which takes seconds the first time.
 
@@ -135,6 +148,8 @@ def survey_steps() -> Generator[Stage, None, Machinery | Failure]:
 
         default = pick_device("auto")
         precisions = {device: available_precisions(device) for device in available_devices()}
+        yield Stage("Starting the engine...")
+        _warm_up(models)
         return Machinery({"auto": available_precisions(default), **precisions}, default, models)
     except Exception as error:
         return failure(error)

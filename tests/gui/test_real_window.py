@@ -1,0 +1,110 @@
+"""What only a real window shows: the canvas, and the user's own way of closing it."""
+
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import QApplication
+
+from napari_mpt_deblur.images.axes import Axes
+from napari_mpt_deblur.widgets.geometry import box_in_view
+
+pytestmark = pytest.mark.xvfb
+
+
+@pytest.fixture
+def layer(desk, nuclei):
+    layer = desk.viewer.add_image(nuclei, name="nuclei", scale=(2, 0.5, 0.5), units="um")
+    desk.viewer.fit_to_view()
+    QApplication.processEvents()
+    return layer
+
+
+def canvas(desk):
+    QApplication.processEvents()
+    return desk.viewer.screenshot(canvas_only=True, flash=False)
+
+
+@pytest.mark.parametrize("zoom", [1, 2.5, 9])
+def test_box_in_view_is_what_napari_draws(desk, layer, zoom):
+    desk.viewer.scene.camera.zoom *= zoom
+    desk.viewer.scene.camera.center = (0, 20, 40)
+    canvas(desk)
+    drawn = layer.corner_pixels[:, 1:]  # whole pixels that napari found in view when it drew
+    y0, x0, y1, x1 = box_in_view(desk.viewer, layer, Axes("ZYX"))
+    np.testing.assert_allclose([[y0, x0], [y1 - 1, x1 - 1]], drawn, atol=1)
+
+
+def test_preview_covers_what_is_in_view_and_no_more(desk, layer):
+    desk.viewer.scene.camera.zoom *= 4
+    canvas(desk)
+    desk.run("_preview")
+    preview = desk.viewer.layers["Deblur preview"]
+    assert 0 < preview.data.size < layer.data[0].size / 4
+    before = canvas(desk)
+    layer.visible = False
+    covered = np.all(canvas(desk)[..., :3] == before[..., :3], axis=-1).mean()
+    assert covered > 0.97  # the preview alone fills the canvas as source and preview did
+
+
+def test_side_by_side_draws_both_and_the_view_comes_back_to_the_pixel(desk, layer):
+    desk.run()
+    result = desk.viewer.layers["nuclei deblurred"]
+    result.data = np.full_like(result.data, 60000)  # white
+    desk.viewer.scene.camera.zoom *= 1.7
+    before = canvas(desk)
+    desk.panel._side_by_side.click()
+    shown = canvas(desk)[..., 0].astype(int)
+    height, width = shown.shape
+    middle = shown[height // 2 - 20 : height // 2 + 20]
+    left, right = middle[:, : width // 2], middle[:, width // 2 :]
+    assert (right == 255).mean() > 0.9
+    assert (left > 20).mean() > 0
+    assert (left == 255).mean() < 0.5
+    desk.panel._side_by_side.click()
+    np.testing.assert_array_equal(canvas(desk), before)
+
+
+SCRIPT = """
+import napari, numpy as np
+from qtpy.QtCore import QTimer
+viewer = napari.Viewer()
+viewer.add_image(np.random.default_rng(0).integers(0, 4000, (50, 512, 512)).astype(np.uint16))
+_, panel = viewer.window.add_plugin_dock_widget("napari-mpt-deblur", "Deblur")
+
+def look():
+    if panel.controller.is_ready and not panel.controller.is_running:
+        panel.choose_model("tiny")
+        panel.controller.deblur()
+    if panel._status.text().startswith("Tile 1 "):
+        print("closing", flush=True)
+        timer.stop()
+        viewer.window._qt_window.close(quit_app=QUIT)
+
+timer = QTimer()
+timer.timeout.connect(look)
+timer.start(20)
+napari.run()
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["quit_app=True", "quit_app=False"])  # File > Exit, and File > Close Window
+def test_a_session_that_is_closed_mid_run_ends(model_folder, how):
+    began = time.monotonic()
+    session = subprocess.run(
+        [sys.executable, "-c", SCRIPT.replace("quit_app=QUIT", how)],
+        env=os.environ | {"MPT_DEBLUR_MODELS": str(model_folder)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert session.returncode == 0, session.stderr
+    assert session.stdout.split() == ["closing", "ended"]
+    assert "Traceback" not in session.stderr
+    assert "QThread" not in session.stderr
+    assert time.monotonic() - began < 90
