@@ -1,4 +1,4 @@
-"""The defocus point-spread function against what optics says of it, and against a library that computes it otherwise."""
+"""The defocus point-spread function against what optics says of it, and against another library."""
 
 import numpy as np
 import pytest

@@ -210,7 +210,8 @@ class Trainer:
             return
         # young averages forget faster, so that they do not remember the random start
         decay = min(self.config.ema, (1 + self.iteration) / (10 + self.iteration))
-        averages, weights = list(self.average.parameters()), list(self.network.parameters())
+        averages: list[Tensor] = list(self.average.parameters())
+        weights: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(averages, weights, 1 - decay)
 
     def _learning_rate(self, iteration: int) -> float:

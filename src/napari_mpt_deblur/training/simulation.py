@@ -144,7 +144,7 @@ def _zoomed_patch(pixels: np.ndarray, side: int, zoom: float, rng: np.random.Gen
 
 
 def _turn(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    patch = np.rot90(patch, rng.integers(4))
+    patch = np.rot90(patch, int(rng.integers(4)))
     return patch[::-1] if rng.random() < 0.5 else patch
 
 
