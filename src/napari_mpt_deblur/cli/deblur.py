@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from napari_mpt_deblur.cli.console import (
 )
 from napari_mpt_deblur.cli.outputs import Job, plan_jobs
 from napari_mpt_deblur.errors import DeblurError
-from napari_mpt_deblur.images import atomic, check_writable, read_image, write_image
+from napari_mpt_deblur.images import atomic, check_writable, create_image, read_image
 
 if TYPE_CHECKING:
     from napari_mpt_deblur.restoration import Deblurrer
@@ -107,18 +108,19 @@ def _open(job: Job, arguments: argparse.Namespace, *, make_folder: bool) -> Any:
 
 def _restore(job: Job, view: Any, deblurrer: Deblurrer, arguments: argparse.Namespace, *, make_folder: bool) -> None:
     dtype = None if arguments.dtype == "input" else arguments.dtype
-    restored = follow(deblurrer.run(view, dtype=dtype), job.source.name)
-    metadata = {**view.metadata, "Description": json.dumps(restored.record, default=str)}
-    if make_folder:
-        atomic.make_folder(job.target.parent)
-    write_image(
+    folder = atomic.new_folder(job.target.parent) if make_folder else nullcontext()
+    target = create_image(
         job.target,
-        restored.array,
+        view.shape,
+        dtype or view.dtype,
         view.axes,
         pixel_size_um=view.pixel_size_um,
         overwrite=arguments.overwrite,
-        metadata=metadata,
+        metadata=view.metadata,
     )
+    with folder, target as sink:
+        restored = follow(deblurrer.run(view, dtype=dtype, out=sink), job.source.name)
+        sink.description = json.dumps(restored.record, default=str)
     seconds = restored.record.get("seconds")
     took = f", {seconds:.1f} s" if isinstance(seconds, (int, float)) else ""
     print(f"{job.source} -> {job.target} ({view.axes.describe()}; on {restored.record.get('device', 'cpu')}{took})")

@@ -124,6 +124,29 @@ def check_creatable(folder: str | Path) -> None:
         raise FileError(f"Cannot make the folder {folder}: permission denied in {nearest}; write elsewhere.")
 
 
+@contextmanager
+def new_folder(folder: str | Path) -> Iterator[None]:
+    """Make a folder and those above it, where they are missing; if the block fails, the empty ones go again.
+
+    Raises
+    ------
+    FileError
+        If it cannot be made.
+    """
+    missing, path = [], Path(folder)
+    while not os.path.exists(path):
+        missing.append(path)
+        path = path.parent
+    make_folder(folder)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # the first that is not empty ends it
+            for path in missing:
+                path.rmdir()
+        raise
+
+
 def make_folder(folder: str | Path) -> None:
     """Make a folder and those above it.
 

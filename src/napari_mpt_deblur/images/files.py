@@ -1,19 +1,17 @@
-"""Reading and writing image files: TIFF of all kinds, PNG, BMP and JPEG in, OME-TIFF out."""
+"""Finding and reading image files: TIFF of all kinds, PNG, BMP and JPEG."""
 
 from __future__ import annotations
 
 import glob
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_mpt_deblur.errors import FileError
-from napari_mpt_deblur.images.atomic import atomic_path
-from napari_mpt_deblur.images.axes import Axes, resolve_axes
 from napari_mpt_deblur.images.tiff import read_tiff, reading
 from napari_mpt_deblur.images.view import ImageView
 
@@ -21,7 +19,6 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 SUFFIXES = (*TIFF_SUFFIXES, ".lsm", ".stk", ".png", ".bmp", ".jpg", ".jpeg")
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _PICTURE_FORMATS = ("PNG", "BMP", "JPEG")
-_OME_TYPES = ("int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 
 
 def read_image(path: str | Path, axes: str | None = None, *, pixel_size_um: float | None = None) -> ImageView:
@@ -66,61 +63,6 @@ def read_image(path: str | Path, axes: str | None = None, *, pixel_size_um: floa
         metadata=metadata,
         notes=image.notes,
     )
-
-
-def write_image(
-    path: str | Path,
-    array: np.ndarray,
-    axes: str | Axes,
-    pixel_size_um: float | None = None,
-    z_step_um: float | None = None,
-    overwrite: bool = False,
-    metadata: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write an OME-TIFF, whole or not at all.
-
-    Parameters
-    ----------
-    path : str or Path
-        Its folder must exist.
-    array : ndarray
-        Integer or floating. OME knows no 64-bit integers and no float16: those are written as plain TIFF that states
-        the axes and sizes in its description.
-    axes : str or Axes
-    pixel_size_um, z_step_um : float, optional
-    overwrite : bool
-        Whether a file that exists may be replaced.
-    metadata : mapping, optional
-        More of what OME records, as in `ImageView.metadata`; the sizes given above come first.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    FileError
-        If the file exists or cannot be written (a missing folder, a full disk, ...); nothing is left behind.
-    AxesError
-        If the axes do not fit the array.
-    """
-    import tifffile
-
-    resolved = resolve_axes(str(axes), array.shape, array.dtype)
-    record = _ome_record(resolved, array.shape, pixel_size_um, z_step_um, metadata or {})
-    options: dict[str, Any] = {"photometric": "rgb" if resolved.has_samples else "minisblack"}
-    if array.shape[-1] == 4 and resolved.has_samples:
-        options["extrasamples"] = ["unassalpha"]
-    native = np.dtype(array.dtype).newbyteorder("=")
-    with atomic_path(path, overwrite=overwrite) as temporary:
-        tifffile.imwrite(
-            temporary,
-            np.ascontiguousarray(array, native),
-            ome=native.name in _OME_TYPES,
-            metadata=record,
-            **options,
-        )
-    return Path(path)
 
 
 def find_images(inputs: Iterable[str | Path]) -> list[Path]:
@@ -250,24 +192,3 @@ def _without_grey_alpha(pixels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]
     if pixels.ndim == 3 and pixels.shape[-1] == 2:
         return np.ascontiguousarray(pixels[..., 0]), ("left the transparency out",)
     return pixels, ()
-
-
-def _ome_record(
-    axes: Axes,
-    shape: tuple[int, ...],
-    pixel_size_um: float | None,
-    z_step_um: float | None,
-    metadata: Mapping[str, Any],
-) -> dict[str, Any]:
-    record = {name: value for name, value in metadata.items() if not name.endswith("Unit")}
-    if pixel_size_um is not None and pixel_size_um != record.get("PhysicalSizeX"):
-        record["PhysicalSizeX"] = record["PhysicalSizeY"] = pixel_size_um
-    if z_step_um is not None:
-        record["PhysicalSizeZ"] = z_step_um
-    for name in [name for name in record if name.startswith("PhysicalSize")]:
-        record[f"{name}Unit"] = "µm"
-    names = record.get("Channel", {}).get("Name", [])
-    channels = shape[axes.text.index("C")] if "C" in axes.leading else 1
-    if len(names) != channels:
-        record.pop("Channel", None)
-    return {"axes": axes.text, **record}
