@@ -69,9 +69,12 @@ def test_float32_on_request(run: Any, tmp_path: Path, stack_path: Path) -> None:
 def test_axes_and_pixel_size_can_be_told(run: Any, tmp_path: Path) -> None:
     path, out = tmp_path / "a.tif", tmp_path / "out.tif"
     tifffile.imwrite(path, picture((3, 40, 48)), photometric="minisblack")
-    assert "axis Q" in run("deblur", path, "-o", out).err
+    guessed = run("deblur", path, "-o", out)
+    assert "read the axis Q (other) as Z" in guessed.out
+    assert guessed.err == ""
     told = run("deblur", path, "-o", out, "--axes", "cyx", "--pixel-size", "0.2", "--overwrite")
     assert (told.status, told.err) == (0, "")
+    assert "axis Q" not in told.out
     view = read_image(out)
     assert (view.axes.text, view.pixel_size_um, view.shape) == ("CYX", 0.2, (3, 40, 48))
 

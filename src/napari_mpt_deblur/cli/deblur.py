@@ -22,7 +22,7 @@ from napari_mpt_deblur.cli.console import (
 )
 from napari_mpt_deblur.cli.outputs import Job, plan_jobs
 from napari_mpt_deblur.errors import DeblurError
-from napari_mpt_deblur.images import atomic, check_writable, create_image, read_image
+from napari_mpt_deblur.images import ImageView, atomic, check_writable, create_image, read_image
 
 if TYPE_CHECKING:
     from napari_mpt_deblur.restoration import Deblurrer
@@ -92,7 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     return FAILED if failures else DONE
 
 
-def _open(job: Job, arguments: argparse.Namespace, *, make_folder: bool) -> Any:
+def _open(job: Job, arguments: argparse.Namespace, *, make_folder: bool) -> ImageView:
     if make_folder and not job.target.parent.exists():
         atomic.check_creatable(job.target.parent)
     else:
@@ -101,12 +101,12 @@ def _open(job: Job, arguments: argparse.Namespace, *, make_folder: bool) -> Any:
         view = read_image(job.source, arguments.axes, pixel_size_um=arguments.pixel_size)
     except DeblurError as error:
         raise type(error)(_about(job, error)) from error
-    for note in view.notes:
-        complain(f"{job.source}: note: {note}.")
     return replace(view, nucleus_diameter_px=arguments.nucleus_diameter)
 
 
-def _restore(job: Job, view: Any, deblurrer: Deblurrer, arguments: argparse.Namespace, *, make_folder: bool) -> None:
+def _restore(
+    job: Job, view: ImageView, deblurrer: Deblurrer, arguments: argparse.Namespace, *, make_folder: bool
+) -> None:
     dtype = None if arguments.dtype == "input" else arguments.dtype
     folder = atomic.new_folder(job.target.parent) if make_folder else nullcontext()
     target = create_image(
@@ -121,9 +121,13 @@ def _restore(job: Job, view: Any, deblurrer: Deblurrer, arguments: argparse.Name
     with folder, target as sink:
         restored = follow(deblurrer.run(view, dtype=dtype, out=sink), job.source.name)
         sink.description = json.dumps(restored.record, default=str)
-    seconds = restored.record.get("seconds")
-    took = f", {seconds:.1f} s" if isinstance(seconds, (int, float)) else ""
-    print(f"{job.source} -> {job.target} ({view.axes.describe()}; on {restored.record.get('device', 'cpu')}{took})")
+    print(f"{job.source} -> {job.target} ({'; '.join(_facts(view, restored.record))})")
+
+
+def _facts(view: ImageView, record: dict[str, Any]) -> list[str]:
+    """What the user should know of a result."""
+    where = f"on {record.get('device', 'cpu')} in {record.get('seconds', 0):.1f} s"
+    return [view.axes.describe(), where, *view.notes, *record.get("notes", ())]
 
 
 def _about(job: Job, error: BaseException) -> str:
