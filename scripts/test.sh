@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Install, then check everything: style, types, import contracts, tests in real windows, the test suite.
+# Install, then check everything: style, types, import contracts, the viewer in real windows (on a virtual
+# display, which pytest-xvfb starts), the test suite.
 source "$(dirname "$0")/setup.sh"
 install_system_packages
 install all,test
@@ -9,5 +10,5 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports --no-logo
-xvfb-run -a -s "-screen 0 1600x1200x24" env QT_QPA_PLATFORM=xcb pytest -q -m "not slow" tests/gui
+QT_QPA_PLATFORM=xcb pytest -q -m "not slow" tests/gui
 QT_QPA_PLATFORM=offscreen pytest -q

@@ -21,6 +21,15 @@ _PATIENCE_S = 2.0
 _KEPT_THREADS = ("tqdm_monitor", "zarr_io", "zarr_pool", "asyncio_")  # libraries keep these on purpose
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Without a display there is no OpenGL, and without that no canvas; pytest-xvfb starts a display if it can."""
+    if not sys.platform.startswith("linux") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        return
+    for item in items:
+        if "make_napari_viewer" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.skip(reason="napari's canvas needs a display: install Xvfb"))
+
+
 @pytest.fixture(scope="session")
 def data_folder() -> Path:
     """The folder of real images, named by MPT_DEBLUR_DATA, ../shared/data by default; skips where it is absent."""
