@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,18 @@ def test_models_are_listed(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "nuclei of 8 to 150 pixels" in nuclei
     assert broken.startswith("broken  [broken] Cannot use the model")
     assert str(own) in folder
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes end otherwise elsewhere")
+def test_a_reader_that_goes_away_ends_it_quietly() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        command = [sys.executable, "-m", "napari_mpt_deblur.cli", "models"]
+        done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
 
 
 def test_no_model_is_said(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,8 +102,9 @@ def find_model(name_or_path: str | Path) -> Path:
         is_folder = False
     if isinstance(name_or_path, Path) or path.suffix == SUFFIX or (len(path.parts) > 1 and not is_folder):
         raise FileError(f"Cannot read the model {text[:200]}: no such file; check the name.")
-    names = ", ".join(info.name for info in available_models() if not info.problem) or "none is installed"
-    raise ModelError(f"Unknown model {text[:80]!r}: choose from {names}, or give the path of a {SUFFIX} file.")
+    names = ", ".join(info.name for info in available_models() if not info.problem)
+    choice = f"choose from {names}, or" if names else "none is installed;"
+    raise ModelError(f"Unknown model {text[:80]!r}: {choice} give the path of a {SUFFIX} file.")
 
 
 def _files(folder: Path) -> list[Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -56,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # file names may hold what a terminal cannot show
     arguments = build_parser().parse_args(argv)
     try:
-        return int(arguments.run(arguments))
+        status = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return status
     except ParameterError as error:
         complain(str(error))
         return USAGE
@@ -67,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain("interrupted; nothing half-written was left behind.")
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as head, has gone
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it exits
         return FAILED
     except MemoryError:
         complain("the computer's memory is full: close other programs, or give smaller images.")
