@@ -8,7 +8,7 @@ PYTHON=${PYTHON:-python3} VENV=${VENV:-.venv}
 SYSTEM_PACKAGES=(
     libegl1 libgl1 libgl1-mesa-dri libopengl0 libglib2.0-0 libdbus-1-3 libfontconfig1 fonts-dejavu-core
     libxkbcommon0 libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-image0 libxcb-keysyms1 libxcb-randr0
-    libxcb-render-util0 libxcb-shape0 libxcb-xfixes0 libxcb-xinerama0 xvfb
+    libxcb-render-util0 libxcb-shape0 libxcb-xfixes0 libxcb-xinerama0 xvfb xauth
 )
 
 install_system_packages() {
