@@ -68,6 +68,8 @@ class DefocusPairs:
 
     def __init__(self, images: list[SharpImage], config: SimulationConfig, seed: int) -> None:
         self.images, self.config, self.seed = images, config, seed
+        # by area: every pixel of the data is as likely as any other
+        self._share = np.cumsum([image.pixels.size for image in images], dtype=np.float64)
         self.bank = PsfBank(config, seed)
 
     def pair(self, number: int, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -75,7 +77,7 @@ class DefocusPairs:
         rng = np.random.default_rng([self.seed, 2, number])
         config = self.config
         psfs = [self.bank.draw(rng, config.in_focus)]
-        if rng.random() < 0.3:
+        if rng.random() < 0.2:
             psfs.append(self.bank.draw(rng, 0))
         pad = max(psf.shape[0] for psf in psfs) // 2
         sharp = self._scene(rng, side + 2 * pad)
@@ -98,7 +100,7 @@ class DefocusPairs:
         config = self.config
         if rng.random() < config.empty:
             return np.full((side, side), rng.uniform(0, 0.3), np.float32)
-        image, zoom = self.images[rng.integers(len(self.images))], 1.0
+        image, zoom = self._draw_image(rng), 1.0
         if rng.random() >= config.native_scale:
             image, zoom = self._image_for(_log_uniform(rng, *config.nucleus_px), rng)
         patch = _turn(_zoomed_patch(image.pixels, side, zoom, rng), rng)
@@ -106,10 +108,13 @@ class DefocusPairs:
             patch = patch * (1 + rng.uniform(0.1, 0.7) * _texture(side, rng)) + rng.uniform(0, 0.1)
         return np.ascontiguousarray(np.maximum(patch, 0) if rng.random() < 0.5 else patch, np.float32)
 
+    def _draw_image(self, rng: np.random.Generator) -> SharpImage:
+        return self.images[int(np.searchsorted(self._share, rng.random() * self._share[-1], side="right"))]
+
     def _image_for(self, nucleus_px: float, rng: np.random.Generator) -> tuple[SharpImage, float]:
         """A random image that can be brought to this scale, and the zoom that does it."""
         for _ in range(8):
-            image = self.images[rng.integers(len(self.images))]
+            image = self._draw_image(rng)
             zoom = nucleus_px / image.nucleus_px
             if _ZOOMS[0] <= zoom <= _ZOOMS[1]:
                 break
