@@ -182,7 +182,7 @@ def _sample(view: ImageView, planes: list[PlaneIndex], max_pixels: int) -> tuple
     """Finite pixels of evenly spaced planes, and whether some were left out."""
     size = view.height * view.width
     if len(planes) * size <= max_pixels:
-        return _finite(view.read_plane(plane).ravel() for plane in planes), False
+        return _finite(view.read_pixels(plane).ravel() for plane in planes), False
     if len(planes) > _MAX_PLANES:
         chosen = np.unique(np.linspace(0, len(planes) - 1, _MAX_PLANES).round().astype(int))
         planes = [planes[i] for i in chosen]
@@ -190,11 +190,13 @@ def _sample(view: ImageView, planes: list[PlaneIndex], max_pixels: int) -> tuple
     while step > 1 and math.gcd(step, view.width) > 1:  # a step that shares a factor with the width stays in columns
         step += 1
     # each plane starts elsewhere, so that together they cover the field
-    return _finite(view.read_plane(plane).ravel()[(i * 7) % step :: step] for i, plane in enumerate(planes)), True
+    return _finite(view.read_pixels(plane).ravel()[(i * 7) % step :: step] for i, plane in enumerate(planes)), True
 
 
 def _finite(parts: Iterable[np.ndarray]) -> np.ndarray:
-    return np.concatenate([part[np.isfinite(part)] for part in parts])
+    """In native byte order; float16 as float32, as percentiles are interpolated in the pixels' own type."""
+    pixels = np.concatenate([part[np.isfinite(part)] for part in parts])
+    return pixels.astype(np.float32) if pixels.dtype == np.float16 else pixels
 
 
 def _check_percentiles(percentiles: Any) -> tuple[float, float]:

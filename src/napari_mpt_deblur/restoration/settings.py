@@ -13,8 +13,9 @@ from napari_mpt_deblur.restoration.devices import (
 )
 from napari_mpt_deblur.tiling import TilePlan
 
-OVERLAP_PX = 64
-_SAMPLES = 4
+OVERLAP_PX = 64  # rounded up to the size rule of the network
+_SAMPLES = 16  # as good as all tiles, see benchmarks/README.md
+_FEWEST_SAMPLES = 4
 _MAX_BATCH = 64
 
 
@@ -69,10 +70,9 @@ class Settings:
 
     def samples(self, plan: TilePlan) -> tuple[int, tuple[tuple[int, int], ...]]:
         """Side and offsets of the squares on which a plane of several tiles measures its channel attention."""
-        multiple = self.network.size_multiple
-        side = 2 * multiple if _SAMPLES * (2 * multiple) ** 2 <= self.max_pixels else multiple
-        side = min(side, plan.padded_height, plan.padded_width)
-        return side, plan.samples(side, _SAMPLES, multiple)
+        side = self.network.size_multiple
+        count = max(_FEWEST_SAMPLES, min(_SAMPLES, self.max_pixels // side**2))
+        return side, plan.samples(side, count, side)
 
     def memory_bytes(self, plan: TilePlan) -> int:
         """Estimated peak memory of a forward pass."""

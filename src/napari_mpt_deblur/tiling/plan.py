@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from napari_mpt_deblur.errors import ParameterError
+
+_BLEND_PX = 32  # on either side of the middle of an overlap, one tile passes into the next
 
 Region = tuple[int, int, int, int]
 """Rows and columns of a plane, (y0, x0, y1, x1), the ends excluded."""
@@ -143,12 +146,12 @@ class TilePlan:
     @cached_property
     def row_weights(self) -> np.ndarray:
         """(rows of tiles, tile height) float32: the share of each tile in each of its rows; shares sum to 1."""
-        return _shares(self.rows, self.tile_height, self.padded_height, self.overlap_px)
+        return _shares(self.rows, self.tile_height)
 
     @cached_property
     def column_weights(self) -> np.ndarray:
         """(columns of tiles, tile width) float32, as `row_weights`."""
-        return _shares(self.columns, self.tile_width, self.padded_width, self.overlap_px)
+        return _shares(self.columns, self.tile_width)
 
     def source(self, y: int, x: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the plane behind a rectangle of the padded plane, as indices for `numpy.ix_`."""
@@ -223,24 +226,20 @@ def _cheapest(needed: tuple[int, int], overlap: int, most: int) -> tuple[int, in
     return best
 
 
-def _shares(offsets: tuple[int, ...], side: int, padded: int, overlap: int) -> np.ndarray:
-    """Smooth weights of tiles along one axis, normalised to sum to 1 at every pixel.
+def _shares(offsets: tuple[int, ...], side: int) -> np.ndarray:
+    """Weights of tiles along one axis, which sum to 1 at every pixel: (tiles, side).
 
-    The outer quarter of an overlap, where a tile feels its edge most, counts nothing.
+    One tile passes smoothly into the next around the middle of their overlap, where both are far from their edges.
     """
-    quarter = overlap / 4
-    position = np.arange(side) + 0.5
     weights = np.ones((len(offsets), side))
-    for i, offset in enumerate(offsets):
-        if overlap and offset > 0:
-            weights[i] *= _ramp((position - quarter) / (overlap - 2 * quarter))
-        if overlap and offset + side < padded:
-            weights[i] *= _ramp((side - position - quarter) / (overlap - 2 * quarter))
-    total = np.zeros(padded)
-    for offset, weight in zip(offsets, weights, strict=True):
-        total[offset : offset + side] += weight
-    for offset, weight in zip(offsets, weights, strict=True):
-        weight /= total[offset : offset + side]
+    position = np.arange(side) + 0.5
+    stride = min((second - first for first, second in pairwise(offsets)), default=side)
+    for i, (first, second) in enumerate(pairwise(offsets)):
+        middle = (second + first + side) / 2
+        reach = min(_BLEND_PX, (first + side - second) / 2, stride / 2)  # one passage ends before the next begins
+        if reach:
+            weights[i] *= 1 - _ramp((first + position - middle) / (2 * reach) + 0.5)
+            weights[i + 1] *= _ramp((second + position - middle) / (2 * reach) + 0.5)
     return weights.astype(np.float32)
 
 
