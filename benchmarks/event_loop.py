@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 
 import numpy as np
 from qtpy.QtCore import QTimer
@@ -83,29 +84,29 @@ def main() -> None:
     slider = QTimer()
     slider.setInterval(150)
     slider.timeout.connect(lambda: viewer.dims.set_current_step(0, (viewer.dims.current_step[0] + 1) % options.planes))
-    with GapMeter() as idle:
-        _spin(1.0)
-    panel.controller.deblur()
+    print(f"idle, untouched          {_gaps(2)}", flush=True)
     slider.start()
-    began = time.perf_counter()
-    with GapMeter() as busy:
-        while panel.controller.is_running:
-            QApplication.processEvents()
-            time.sleep(0.001)
+    print(f"idle, slider moving      {_gaps(5)}", flush=True)
+    for moving in (False, True):
+        slider.start() if moving else slider.stop()
+        began = time.perf_counter()
+        panel.controller.deblur()
+        gaps = _gaps(while_true=lambda: panel.controller.is_running)
+        words = "slider moving  " if moving else "untouched      "
+        print(f"deblurring, {words}    {gaps}, over {time.perf_counter() - began:.1f} s", flush=True)
     slider.stop()
-    print(f"idle     {idle}")
-    print(f"running  {busy}, over {time.perf_counter() - began:.1f} s")
-    print("layers   " + ", ".join(layer.name for layer in viewer.layers))
     viewer.close()
 
 
-def _spin(seconds: float) -> None:
+def _gaps(seconds: float = 3600.0, while_true: Callable[[], bool] = lambda: True) -> GapMeter:
     from qtpy.QtWidgets import QApplication
 
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        QApplication.processEvents()
-        time.sleep(0.001)
+    with GapMeter() as gaps:
+        while time.perf_counter() < end and while_true():
+            QApplication.processEvents()
+            time.sleep(0.001)
+    return gaps
 
 
 if __name__ == "__main__":

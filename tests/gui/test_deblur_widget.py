@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from napari.layers import Image
 from qtpy.QtCore import QThreadPool
-from qtpy.QtWidgets import QComboBox, QLabel
+from qtpy.QtWidgets import QComboBox, QLabel, QPushButton
 
 from napari_mpt_deblur.restoration import Deblurrer
 from napari_mpt_deblur.widgets.request import Scope
@@ -110,6 +110,16 @@ def test_the_panel_lists_what_there_is(desk):
     assert precisions == ["Automatic", "float32", "bfloat16"]
     for field in desk.panel.findChildren(QComboBox):
         assert field.toolTip()
+
+
+def test_another_reading_of_the_axes_is_used(desk, nuclei):
+    desk.viewer.add_image(nuclei)
+    desk.panel._axes.setCurrentText("channels: C, Y, X")
+    assert "channels: C, Y, X" in desk.panel._axes.toolTip()
+    desk.run()
+    record = desk.viewer.layers[-1].metadata["mpt_deblur"]
+    assert record["axes"] == "CYX"
+    assert len(record["normalization"]["low"]) == 3  # each channel has its own
 
 
 def test_a_model_that_was_added_since_appears_when_the_list_is_opened(desk, model_folder):
@@ -293,13 +303,17 @@ def test_side_by_side_with_the_real_canvas(make_desk, nuclei):
     assert (desk.viewer.scene.camera.zoom, desk.viewer.scene.camera.center) == (2.5, (0, 11, 13))
 
 
-def test_nothing_is_clipped_at_the_usual_width(make_desk):
-    desk = make_desk()
-    desk.panel.resize(340, 700)
-    assert desk.panel.minimumSizeHint().width() <= 340
-    for label in desk.panel.findChildren(QLabel):
-        if label.text() and not label.wordWrap():
-            assert label.minimumSizeHint().width() <= 150
+def test_nothing_is_clipped_at_the_usual_width(desk):
+    desk.dock.setFloating(True)
+    desk.dock.show()
+    desk.panel.show_progress(0.4, "Tile 3 of 7, about 12 s left")
+    desk.dock.resize(340, 500)
+    desk.wait(lambda: desk.panel.width() <= 340)
+    fields = [*desk.panel.findChildren(QLabel), *desk.panel.findChildren(QPushButton)]
+    assert len(fields) > 10
+    for field in fields:
+        assert field.width() >= field.minimumSizeHint().width(), field.text()
+        assert field.geometry().right() <= 340
 
 
 def test_the_event_loop_stays_live(desk):

@@ -56,11 +56,12 @@ def image():
 
 
 def test_stages_then_tiles_then_the_result(tiny, image):
-    steps, restored = run(deblur_steps(request(image, tile_px=64)))
+    steps, restored = run(deblur_steps(request(image)))
     stages = [step for step in steps if isinstance(step, Stage)]
     tiles = [step for step in steps if isinstance(step, Progress)]
     assert steps == stages + tiles
-    assert [(tile.done, tile.total) for tile in tiles] == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert tiles[0].done == 0
+    assert tiles[-1].done == tiles[-1].total == 3  # small planes go in one batch
     assert isinstance(restored, Restored)
     assert restored.array.shape == image.shape
     assert restored.record["pixel_size_um"] == 0.5

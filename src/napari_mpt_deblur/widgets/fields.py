@@ -6,8 +6,21 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QPushButton, QSizePolicy, QSpinBox, QWidget
+from qtpy.QtGui import QPaintEvent
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QSpinBox,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QWidget,
+)
 
+_TEXT_MARGIN_PX = 6
 _FLAGS_ROLE = Qt.ItemDataRole.UserRole - 1  # Qt's own role for an entry's flags; 0 is none: it cannot be chosen
 
 
@@ -35,8 +48,9 @@ class Choice(QComboBox):
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(12)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setToolTip(tip)
+        self._tip = tip
         self._entries: tuple[Entry, ...] = ()
+        self.currentIndexChanged.connect(self._explain)
         self.offer(entries)
 
     @property
@@ -68,11 +82,29 @@ class Choice(QComboBox):
         rows = [row for row in rows if entries[row].value == chosen] or rows or [-1]
         self.setCurrentIndex(rows[0])
         self.blockSignals(blocked)
+        self._explain()
 
     def showPopup(self) -> None:
         """Open the list, and tell so: whoever fills it may look for news."""
         self.opened.emit()
         super().showPopup()
+
+    def paintEvent(self, _event: QPaintEvent | None) -> None:
+        """Draw the field, a text that does not fit ending in an ellipsis."""
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        style = self.style()
+        assert style is not None  # every widget has one
+        complex_control, field = QStyle.ComplexControl.CC_ComboBox, QStyle.SubControl.SC_ComboBoxEditField
+        width = style.subControlRect(complex_control, option, field, self).width() - _TEXT_MARGIN_PX
+        option.currentText = self.fontMetrics().elidedText(self.currentText(), Qt.TextElideMode.ElideRight, width)
+        painter = QStylePainter(self)
+        painter.drawComplexControl(complex_control, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+
+    def _explain(self) -> None:
+        """The tooltip holds the whole text, which the field may cut."""
+        self.setToolTip(f"{self.currentText()}\n\n{self._tip}" if self.currentText() else self._tip)
 
 
 def number(tip: str, unit: str, *, maximum: int, step: int) -> QSpinBox:

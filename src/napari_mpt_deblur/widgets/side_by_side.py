@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 _GRID = ("enabled", "stride", "shape", "spacing")
+_GAP_PX = 4
 _CAMERA = ("center", "zoom", "angles")
 
 
@@ -56,6 +57,7 @@ class SideBySide:
         grid = self._viewer.canvas.grid
         grid.stride = 1
         grid.shape = (1, -1)  # one row, as many columns as layers are visible
+        grid.spacing = _GAP_PX
         grid.enabled = True
         self._viewer.fit_to_view(layers=[left, right])
 

@@ -1,0 +1,81 @@
+"""Draw the README's picture of the Deblur widget: napari with the sample, deblurred, source and result side by side.
+
+    xvfb-run -s "-screen 0 1600x1200x24" python scripts/make_screenshots.py [--model NAME] [--output docs/images]
+
+Run it again when the model in the box or the panel changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import napari
+import numpy as np
+from napari.settings import get_settings
+from PIL import Image
+from qtpy.QtWidgets import QApplication
+
+WINDOW_PX = (1440, 780)
+PLANE = 1  # of the sample: well out of focus
+ZOOM = 1.7  # so that nuclei can be seen
+MOST_BYTES = 400_000
+
+
+def main() -> None:
+    """Drive the widget as a user would, and take the picture."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="by default the one that the widget offers first")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "docs" / "images")
+    options = parser.parse_args()
+
+    get_settings().application.open_history = []  # nothing personal in the picture
+    viewer = napari.Viewer(show_welcome_screen=False)
+    viewer.window.resize(*WINDOW_PX)
+    viewer.open_sample("napari-mpt-deblur", "out_of_focus_nuclei")
+    _, panel = viewer.window.add_plugin_dock_widget("napari-mpt-deblur", "Deblur")
+    wait(lambda: panel.controller.is_ready)
+    if options.model:
+        panel.choose_model(options.model)
+    panel.controller.deblur()
+    wait(lambda: not panel.controller.is_running)
+    if len(viewer.layers) != 3:
+        raise SystemExit("There is no result to show; see the message above.")
+    viewer.dims.set_current_step(0, PLANE)
+    panel.controller.toggle_side_by_side(True)
+    viewer.scene.camera.zoom *= ZOOM
+    settle()
+    save(viewer.window.screenshot(canvas_only=False, flash=False), options.output / "widget.png")
+    viewer.close()
+
+
+def wait(condition: Callable[[], bool], patience_s: float = 600) -> None:
+    """Run the event loop until something holds."""
+    end = time.monotonic() + patience_s
+    while not condition():
+        if time.monotonic() > end:
+            raise SystemExit("Waited in vain; is the machine very busy?")
+        QApplication.processEvents()
+        time.sleep(0.01)
+
+
+def settle() -> None:
+    """Let everything be drawn."""
+    end = time.monotonic() + 1
+    wait(lambda: time.monotonic() > end)
+
+
+def save(pixels: np.ndarray, path: Path) -> None:
+    """Write a PNG of few colours: the canvas is grey, and the panel has few."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels[..., :3]).quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+    size = path.stat().st_size
+    print(f"{path}: {size / 1000:.0f} kB")
+    if size > MOST_BYTES:
+        raise SystemExit(f"The picture is larger than {MOST_BYTES / 1000:.0f} kB: make the window smaller.")
+
+
+if __name__ == "__main__":
+    main()
