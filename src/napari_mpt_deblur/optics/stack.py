@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
@@ -87,32 +86,3 @@ def focus_stack(
         limits = np.iinfo(sharp.dtype)
         stack = np.clip(np.rint(stack), limits.min, limits.max)
     return FocusStack(sharp.astype(np.float32), stack.astype(sharp.dtype), tuple(map(float, defocus_um)), microscope)
-
-
-@cache
-def sample_focus_stack() -> FocusStack:
-    """The sample: the real nuclei image that the stardist package ships, in focus and out of it.
-
-    Seven planes from -12 to 12 um at NA 0.5 and 0.65 um a pixel (a nominal size: the image's own is not recorded),
-    with photon and read-out noise. The image is part of the Data Science Bowl 2018 (Caicedo et al. 2019) and was not
-    used in training.
-
-    Returns
-    -------
-    FocusStack
-        `stack` is (7, 512, 512) uint16.
-    """
-    # found without importing stardist, which would load numba
-    from importlib.util import find_spec
-    from pathlib import Path
-
-    from tifffile import imread
-
-    spec = find_spec("stardist")
-    if spec is None or not spec.origin:
-        raise ParameterError("The sample image comes with the stardist package: pip install stardist.")
-    image = imread(Path(spec.origin).parent / "data" / "images" / "img2d.tif")
-    sharp = image.astype(np.uint16) * 16 + 100  # 8-bit grey levels to a camera's range
-    camera = Camera(gain=1.0, read_noise=4.0, offset=100.0)
-    defocus = np.linspace(-12, 12, 7)
-    return focus_stack(sharp, tuple(defocus), Microscope(pixel_size_um=0.65), camera)
