@@ -206,7 +206,9 @@ def _intensity_range(noisy: np.ndarray, rng: np.random.Generator) -> tuple[float
     else:
         high = max(float(high), float(low) + 1e-3) * float(rng.uniform(0.9, 1.1))
     low = float(low) - rng.uniform(-0.02, 0.05) * (high - low)
-    return low, max(high, low + 1e-3)
+    # few bright pixels lie beyond the percentiles; without a bound such a pair would outweigh all others
+    brightest = low + (float(noisy.max()) - low) / _log_uniform(rng, 1.3, 6)
+    return low, max(high, brightest, low + 1e-3)
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
