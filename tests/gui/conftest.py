@@ -14,7 +14,7 @@ from qtpy.QtCore import QThreadPool
 from napari_mpt_deblur.checkpoints import ModelConfig, save_model
 from napari_mpt_deblur.networks.config import MPTConfig
 
-PATIENCE_MS = 30_000
+PATIENCE_MS = 60_000  # machines that run tests are busy
 
 
 @pytest.fixture(scope="session")
