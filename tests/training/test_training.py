@@ -91,7 +91,7 @@ def test_in_focus_pairs_without_noise_are_the_same(images):
 def test_a_defocused_pair_is_registered(images):
     """The blurred patch lies where the sharp one lies: a shift either way fits worse."""
     config = SimulationConfig(
-        psf_count=12, in_focus=0, disc_radius_px=(3, 4), photons=(1e8, 1e8), inverted=0, textured=0, empty=0
+        psf_count=12, in_focus=0, thick=0, disc_radius_px=(3, 4), photons=(1e8, 1e8), inverted=0, textured=0, empty=0
     )
     pairs = DefocusPairs(images, config, seed=0)
     here, shifted = [], []

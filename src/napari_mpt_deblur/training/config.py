@@ -23,9 +23,11 @@ class SimulationConfig:
     native_scale : float
         Share of pairs that keep the image's own scale, untouched by interpolation.
     disc_radius_px : tuple of float
-        Smallest and largest radius of the geometric defocus disc; drawn log-uniformly.
+        Smallest and largest radius of the geometric defocus disc; the smaller ones are drawn more often.
     in_focus : float
         Share of pairs that are in focus.
+    thick : float
+        Share of pairs of which a part, in depth or across the field, is at another defocus.
     numerical_aperture : tuple of float
     photons : tuple of float
         Fewest and most photo-electrons at the brightest; drawn log-uniformly.
@@ -42,14 +44,15 @@ class SimulationConfig:
     """
 
     nucleus_px: tuple[float, float] = (8.0, 150.0)
-    native_scale: float = 0.45
+    native_scale: float = 0.55
     disc_radius_px: tuple[float, float] = (0.7, 25.0)
-    in_focus: float = 0.12
+    in_focus: float = 0.1
+    thick: float = 0.12
     numerical_aperture: tuple[float, float] = (0.25, 1.4)
     photons: tuple[float, float] = (40.0, 20000.0)
     read_noise: tuple[float, float] = (0.5, 6.0)
-    inverted: float = 0.12
-    textured: float = 0.12
+    inverted: float = 0.08
+    textured: float = 0.08
     empty: float = 0.03
     psf_count: int = 3000
 
@@ -59,7 +62,7 @@ class SimulationConfig:
             object.__setattr__(self, name, pair)
             if not 0 < low <= high < math.inf:
                 raise TrainingError(f"{name} must be a low and a high number above 0; got {list(pair)}.")
-        for name in ("native_scale", "in_focus", "inverted", "textured", "empty"):
+        for name in ("native_scale", "in_focus", "thick", "inverted", "textured", "empty"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TrainingError(f"{name} is a share between 0 and 1; got {getattr(self, name)}.")
         if self.psf_count < 1:

@@ -47,7 +47,8 @@ class PsfBank:
             if rng.random() < 0.15:
                 self.in_focus.append(_draw_psf(rng, config, rng.uniform(0, config.disc_radius_px[0])))
             else:
-                self.defocused.append(_draw_psf(rng, config, _log_uniform(rng, *config.disc_radius_px)))
+                low, high = config.disc_radius_px
+                self.defocused.append(_draw_psf(rng, config, low + (high - low) * rng.random() ** 1.5))
 
     def draw(self, rng: np.random.Generator, in_focus: float) -> np.ndarray:
         few = self.in_focus if rng.random() < in_focus and self.in_focus else self.defocused or self.in_focus
@@ -77,7 +78,7 @@ class DefocusPairs:
         rng = np.random.default_rng([self.seed, 2, number])
         config = self.config
         psfs = [self.bank.draw(rng, config.in_focus)]
-        if rng.random() < 0.2:
+        if rng.random() < config.thick:
             psfs.append(self.bank.draw(rng, 0))
         pad = max(psf.shape[0] for psf in psfs) // 2
         sharp = self._scene(rng, side + 2 * pad)
@@ -126,7 +127,7 @@ def _draw_psf(rng: np.random.Generator, config: SimulationConfig, radius_px: flo
     index = 1.0 if aperture < 0.92 else 1.515 if aperture > 1.25 else float(rng.choice([1.33, 1.515]))
     wavelength = rng.uniform(0.43, 0.70)
     pixel = wavelength / (4 * aperture) * _log_uniform(rng, 0.5, 4.0)  # in units of the optics' Nyquist sampling
-    aberrations = {name: float(rng.normal(0, 0.05)) for name in ABERRATIONS}
+    aberrations = {name: float(rng.normal(0, 0.04)) for name in ABERRATIONS}
     microscope = Microscope(aperture, pixel, wavelength, index, aberrations)
     defocus = radius_px / microscope.blur_per_um * rng.choice([-1, 1])
     return defocus_psf(microscope, float(defocus))
