@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -192,7 +193,7 @@ def _near_borders(tiles: dict, shape: tuple[int, ...]) -> np.ndarray:
     for axis, starts in enumerate((tiles["rows"], tiles["columns"])):
         side, padded = tiles["tile_px"][axis], tiles["padded_px"][axis]
         before = (padded - shape[axis]) // 2
-        for first, second in zip(starts, starts[1:], strict=False):
+        for first, second in pairwise(starts):
             middle = (first + side + second) // 2 - before
             index = [slice(None), slice(None)]
             index[axis] = slice(max(0, middle - 8), max(0, middle + 8))

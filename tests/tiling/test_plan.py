@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -58,7 +60,7 @@ def test_offsets_and_sides_keep_the_size_rule_and_the_overlap(
         assert side % multiple == 0
         assert offsets[0] == 0
         assert offsets[-1] + side == padded
-        for first, second in zip(offsets, offsets[1:], strict=False):
+        for first, second in pairwise(offsets):
             assert second % multiple == 0
             assert first < second
             assert first + side - second >= overlap

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -186,10 +187,11 @@ def _join(windows: Tensor, shape: torch.Size, side: int) -> Tensor:
 
 def _relative_index(window: int) -> Tensor:
     """Row of Swin's relative position table for each query and key of a window: (M^2, M^2)."""
-    position = torch.arange(window)
+    # by numpy: on torch's meta device, where files are checked, the same lines would import the compiler (seconds)
+    position = np.arange(window)
     relative = position[:, None] - position[None, :] + window - 1  # (M, M)
     rows = relative[:, None, :, None] * (2 * window - 1)
-    return (rows + relative[None, :, None, :]).reshape(window * window, window * window)
+    return torch.from_numpy((rows + relative[None, :, None, :]).reshape(window * window, window * window))
 
 
 @lru_cache(maxsize=16)
