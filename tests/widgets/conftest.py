@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_mpt_deblur.widgets.controller import DeblurController, View
+from napari_mpt_deblur.widgets.controller import DeblurController
 from napari_mpt_deblur.widgets.deblur import DeblurWidget
 from napari_mpt_deblur.widgets.job import Machinery, Stage, survey_steps
+from napari_mpt_deblur.widgets.protocols import View
 from napari_mpt_deblur.widgets.request import Settings
 
 
@@ -77,7 +78,7 @@ class FakeRunner:
 def invert(request):
     """The engine of these tests: three tiles, and a result that is minus the input."""
     yield Stage("Reading the model...")
-    for done in (1, 2, 3):
+    for done in (0, 1, 2, 3):
         yield Progress(done, 3)
     data = np.asarray(request.data)
     if request.plane_index is not None:

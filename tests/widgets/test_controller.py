@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from napari_mpt_deblur.errors import AxesError, OutOfMemoryError
-from napari_mpt_deblur.widgets.controller import View, describe_seconds
 from napari_mpt_deblur.widgets.deblur import DeblurWidget
 from napari_mpt_deblur.widgets.job import Failure, Stage
+from napari_mpt_deblur.widgets.protocols import View
 from napari_mpt_deblur.widgets.request import Scope
+from napari_mpt_deblur.widgets.words import describe_seconds
 
 
 def stack(shape=(3, 20, 30), seed=0):
@@ -57,7 +58,10 @@ def test_progress_by_tile_with_time_left(bench):
     bench.controller.deblur()
     bench.job.step()
     bench.view.show_progress.assert_called_with(None, "Reading the model...")
-    bench.now = 10.0
+    bench.now = 3.0
+    bench.job.step()
+    bench.view.show_progress.assert_called_with(None, "Measuring intensities...")
+    bench.now = 13.0
     bench.job.step()
     bench.view.show_progress.assert_called_with(pytest.approx(1 / 3), "Tile 1 of 3, about 20 s left")
 
@@ -236,6 +240,10 @@ def test_preview_is_of_the_view_and_replaces_the_preview_before(bench):
     bench.controller.deblur()
     bench.job.run()
     assert bench.names() == ["cells", "cells deblurred"]  # the real result takes the preview's place
+    bench.controller.preview()
+    bench.job.run()
+    bench.viewer.layers.remove("Deblur preview")
+    bench.view.show_side_by_side.assert_called_with(available=True, on=False)  # with the result that is left
 
 
 def test_side_by_side_shows_the_two_and_puts_the_view_back(bench):

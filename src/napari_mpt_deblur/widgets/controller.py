@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from napari_mpt_deblur.widgets.job import Failure, Machinery, Stage, deblur_steps, failure, survey_steps
+from napari_mpt_deblur.widgets.protocols import Job, Runner, View
 from napari_mpt_deblur.widgets.reading import layer_axes, readings
-from napari_mpt_deblur.widgets.request import DeblurRequest, Settings, make_request
+from napari_mpt_deblur.widgets.request import DeblurRequest, make_request
 from napari_mpt_deblur.widgets.result import result_layer
 from napari_mpt_deblur.widgets.side_by_side import SideBySide
+from napari_mpt_deblur.widgets.words import describe_seconds, summary
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -21,50 +23,7 @@ if TYPE_CHECKING:
 
     from napari_mpt_deblur.restoration import Progress, Restored
 
-Steps = Callable[[], Generator[Any, None, Any]]
 PREVIEW = "Deblur preview"
-
-
-class Job(Protocol):
-    """A generator that runs in a thread."""
-
-    def quit(self) -> None:
-        """Ask it to stop at its next yield."""
-
-
-class Runner(Protocol):
-    """Runs a generator in a thread and calls back in the viewer's."""
-
-    def __call__(
-        self,
-        name: str,
-        steps: Steps,
-        *,
-        yielded: Callable[[Any], None],
-        returned: Callable[[Any], None],
-        finished: Callable[[], None],
-    ) -> Job:
-        """Start; `finished` is always called, last; `returned` not after `quit`."""
-
-
-class View(Protocol):
-    """What the controller needs of the panel."""
-
-    def settings(self) -> Settings: ...
-
-    def show_layers(self, layers: Sequence[tuple[str, Image]], chosen: Image | None) -> None: ...
-
-    def show_axes(self, automatic: str, choices: Sequence[tuple[str, str]], *, keep: bool) -> None: ...
-
-    def show_machinery(self, machinery: Machinery) -> None: ...
-
-    def show_state(self, *, running: bool, cancelling: bool, can_start: bool) -> None: ...
-
-    def show_progress(self, fraction: float | None, text: str) -> None: ...
-
-    def show_message(self, text: str) -> None: ...
-
-    def show_side_by_side(self, *, available: bool, on: bool) -> None: ...
 
 
 @dataclass(eq=False)
@@ -75,7 +34,7 @@ class _Run:
     source: Image
     preview: bool
     job: Job | None = None
-    tiles_began_s: float | None = None
+    tiles_began_s: float = 0.0
     last_words: str = ""
 
 
@@ -112,7 +71,7 @@ class DeblurController:
         self._survey: Job | None = None
         self._chosen: Image | None = None  # by the user, or for a run
         self._generation = 0  # of the run whose result is still wanted
-        self._latest: WeakKeyDictionary[Layer, ref[Layer]] = WeakKeyDictionary()  # source -> its newest result
+        self._results: WeakKeyDictionary[Layer, list[ref[Layer]]] = WeakKeyDictionary()  # by source, the newest last
         self._preview: ref[Image] | None = None
         self._read: ref[Image] | None = None  # the layer whose axes the panel shows
         self._ready = False
@@ -246,14 +205,15 @@ class DeblurController:
         if not self._is_wanted(run):
             return
         if isinstance(step, Stage):
-            run.tiles_began_s = self._clock()
             self._view.show_progress(None, step.text)
             return
-        text = f"Tile {step.done} of {step.total}"
-        if run.tiles_began_s is not None and step.done:
-            left_s = (self._clock() - run.tiles_began_s) / step.done * (step.total - step.done)
-            text += f", {describe_seconds(left_s)} left"
-        self._view.show_progress(step.done / max(step.total, 1), text)
+        if step.done == 0:
+            run.tiles_began_s = self._clock()
+            self._view.show_progress(None, "Measuring intensities...")
+            return
+        left_s = (self._clock() - run.tiles_began_s) / step.done * (step.total - step.done)
+        text = f"Tile {step.done} of {step.total}, {describe_seconds(left_s)} left"
+        self._view.show_progress(step.done / step.total, text)
 
     def _on_returned(self, run: _Run, outcome: Restored | Failure) -> None:
         if not self._is_wanted(run):
@@ -277,11 +237,11 @@ class DeblurController:
 
     def _add(self, run: _Run, restored: Restored) -> None:
         layers = self._viewer.layers
-        side_by_side = self._side_by_side.is_on  # ends with the old preview, if that is shown
-        self._drop_preview()
         name = PREVIEW if run.preview else f"{run.request.source_name} deblurred"
         result = result_layer(run.source, restored, run.request, name)
-        self._latest[run.source] = ref(result)
+        side_by_side = self._side_by_side.is_on  # ends with the old preview, if that is shown
+        self._drop_preview()
+        self._results.setdefault(run.source, []).append(ref(result))
         if run.preview:
             self._preview = ref(result)
             layers.append(result)  # on top, where nothing covers it
@@ -342,9 +302,10 @@ class DeblurController:
     # -- what the panel shows --------------------------------------------------------------------------------------
 
     def _result_of(self, source: Layer | None) -> Layer | None:
-        found = self._latest.get(source) if source is not None else None
-        result = found() if found is not None else None
-        return result if result is not None and result in self._viewer.layers else None
+        if source is None:
+            return None
+        results = (result() for result in reversed(self._results.get(source, [])))
+        return next((result for result in results if result is not None and result in self._viewer.layers), None)
 
     def _show_state(self) -> None:
         running = self._run is not None
@@ -370,18 +331,3 @@ class DeblurController:
         except Exception:  # told when the user starts a run
             automatic = "not an image this can read"
         self._view.show_axes(automatic, [(axes.describe(), axes.text) for axes in readings(layer)], keep=keep)
-
-
-def describe_seconds(seconds: float) -> str:
-    """A duration for people: ``"about 40 s"``, ``"about 3 min"``."""
-    if seconds < 90:
-        return f"about {max(1, round(seconds))} s"
-    if seconds < 90 * 60:
-        return f"about {round(seconds / 60)} min"
-    return f"about {seconds / 3600:.1f} h"
-
-
-def summary(record: dict[str, Any]) -> str:
-    """What the user should know about a finished run: the device used, and what had to be given up."""
-    done = f"Done in {record['seconds']:.1f} s on {record['device']} ({record['precision']})."
-    return " ".join([done, *record["notes"]])

@@ -100,7 +100,6 @@ def deblur_steps(request: DeblurRequest) -> Generator[Stage | Progress, None, Re
         yield Stage(f"Reading the model {request.model!r}...")
         model = load_model(request.model, device=request.device)
         deblurrer = Deblurrer(model, device=request.device, precision=request.precision, tile_px=request.tile_px)
-        yield Stage("Measuring intensities...")
         view = ImageView.of(
             request.data,
             request.axes,
