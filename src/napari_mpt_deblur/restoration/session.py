@@ -59,7 +59,7 @@ class Session:
 
     @property
     def tiles_per_plane(self) -> int:
-        return len(self.plan.tiles_for(self._region))
+        return len(self._tiles)
 
     @property
     def channel_statistics(self) -> str:
@@ -127,9 +127,8 @@ class Session:
         plan, batch = self.plan, self.settings.batch_for(self.plan)
         pool = self._measure(runner, plane)
         blender: Blender | None = None
-        tiles = plan.tiles_for(self._region)
-        for first in range(0, len(tiles), batch):
-            few = tiles[first : first + batch]
+        for first in range(0, len(self._tiles), batch):
+            few = self._tiles[first : first + batch]
             sources = (plan.source(tile.y, tile.x, plan.tile_height, plan.tile_width) for tile in few)
             restored = runner(np.stack([plane.read(*source) for source in sources]), pool)
             blender = blender or Blender(plan, self._region, restored.shape[1])
@@ -137,7 +136,7 @@ class Session:
                 finished = blender.add(tile, values)
                 if finished is not None:
                     plane.write(*finished)
-            if first + batch < len(tiles):
+            if first + batch < len(self._tiles):
                 yield first + len(few)
 
     def _measure(self, runner: Runner, plane: Pixels) -> ChannelPool:
@@ -149,6 +148,7 @@ class Session:
     def _use(self, settings: Settings) -> None:
         self.settings = settings
         self.plan = settings.plan(*self._size)
+        self._tiles = self.plan.tiles_for(self._region)  # once: this is asked for after every batch
         self._runner = None
 
     def _give_up(self, failure: BaseException | None) -> None:
