@@ -110,6 +110,21 @@ def test_lists_become_arrays() -> None:
     assert ImageView.of([[1.0, 2.0], [3.0, 4.0]]).shape == (2, 2)
 
 
+def test_tensors_become_arrays() -> None:
+    torch = pytest.importorskip("torch")
+    view = ImageView.of(torch.arange(12, dtype=torch.float32).reshape(3, 4))
+    assert (view.dtype, view.read_plane(view.planes[0])[2, 3]) == (np.float32, 11)
+    with pytest.raises(ImageError, match="array of numbers"):
+        ImageView.of(torch.zeros(3, 4, requires_grad=True))
+
+
+def test_an_image_of_unknown_size_is_refused() -> None:
+    da = pytest.importorskip("dask.array")
+    image = da.ones((6, 8))
+    with pytest.raises(ImageError, match="compute_chunk_sizes"):
+        ImageView.of(image[image[:, 0] > 0])
+
+
 @pytest.mark.parametrize(
     ("data", "word"),
     [

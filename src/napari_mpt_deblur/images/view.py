@@ -101,9 +101,11 @@ class ImageView:
         ParameterError
             If the pixel size or the diameter is not a number above 0.
         """
-        if not all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
+        if not _is_array(data):
             data = _as_array(data)
         _check_dtype(data.dtype)
+        if not all(isinstance(length, (int, np.integer)) for length in data.shape):  # NaN: dask after a selection
+            raise ImageError("The image's size is not known: have dask find it (compute_chunk_sizes) first.")
         resolved = resolve_axes(str(axes) if axes is not None else None, data.shape, data.dtype, rgb=rgb)
         if 0 in data.shape:
             raise ImageError(f"The image is empty ({' x '.join(map(str, data.shape))}): there is nothing to restore.")
@@ -195,20 +197,36 @@ class ImageView:
         pixels = np.asarray(self.data[plane.key])
         if pixels.dtype.kind in "iu" and pixels.dtype.itemsize == 8:
             _check_exact(pixels)
-        if pixels.dtype == np.float64 and np.any(np.isfinite(pixels) & (np.abs(pixels) > _FLOAT32_MAX)):
+        if pixels.dtype == np.float64 and any(map(_is_beyond_float32, pixels)):
             raise ImageError(
                 "The image holds values beyond 3.4e38, more than float32 can: divide it by a constant first."
             )
         return pixels
 
 
+def _is_array(data: Any) -> bool:
+    """Whether it can be read plane by plane as it is; a torch tensor's dtype, for example, is not numpy's."""
+    if not all(hasattr(data, name) for name in ("shape", "dtype", "__getitem__")):
+        return False
+    try:
+        np.dtype(data.dtype)
+    except TypeError:
+        return False
+    return True
+
+
 def _as_array(data: Any) -> np.ndarray:
     try:
         array = np.asarray(data)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:  # the last from a tensor that records gradients
         raise ImageError("The image is not an array of numbers: give a numpy, dask or zarr array.") from error
     _check_dtype(array.dtype)
     return array
+
+
+def _is_beyond_float32(row: np.ndarray) -> bool:
+    """Of one row, so that the check of a large plane takes no memory."""
+    return bool(np.any(np.isfinite(row) & (np.abs(row) > _FLOAT32_MAX)))
 
 
 def _check_dtype(dtype: Any) -> None:
