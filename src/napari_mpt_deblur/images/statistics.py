@@ -190,7 +190,12 @@ def _sample(view: ImageView, planes: list[PlaneIndex], max_pixels: int) -> tuple
     while step > 1 and math.gcd(step, view.width) > 1:  # a step that shares a factor with the width stays in columns
         step += 1
     # each plane starts elsewhere, so that together they cover the field
-    return _finite(view.read_pixels(plane).ravel()[(i * 7) % step :: step] for i, plane in enumerate(planes)), True
+    return _finite(_every(step, (i * 7) % step, view.read_pixels(plane)) for i, plane in enumerate(planes)), True
+
+
+def _every(step: int, first: int, plane: np.ndarray) -> np.ndarray:
+    """Each `step`-th pixel, without a copy of the plane; that of one colour does not lie in one piece."""
+    return (plane.reshape(-1) if plane.flags.c_contiguous else plane.flat)[first::step]
 
 
 def _finite(parts: Iterable[np.ndarray]) -> np.ndarray:

@@ -151,12 +151,16 @@ class ReducedPixels:
 
 
 def _is_constant(pixels: np.ndarray) -> bool:
-    """Whether all finite pixels are equal, or none is finite."""
-    if pixels.dtype.kind == "f":
-        finite = np.isfinite(pixels)
-        if not finite.all():
-            pixels = pixels[finite]
-    return pixels.size == 0 or pixels.min() == pixels.max()
+    """Whether all finite pixels are equal, or none is finite; row by row, for a large plane's sake."""
+    low = high = None
+    for row in pixels:
+        finite = row[np.isfinite(row)]
+        if finite.size:
+            low = finite.min() if low is None else min(low, finite.min())
+            high = finite.max() if high is None else max(high, finite.max())
+            if low != high:
+                return False
+    return True
 
 
 def _filled(tile: np.ndarray, usable: np.ndarray) -> np.ndarray:

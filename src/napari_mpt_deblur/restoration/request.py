@@ -13,6 +13,8 @@ from napari_mpt_deblur.restoration.planes import PlaneGroup
 from napari_mpt_deblur.restoration.scaling import PlaneScaling
 from napari_mpt_deblur.tiling import Region
 
+_ALPHA_ROWS = 256
+
 
 @dataclass(frozen=True, eq=False)
 class Request:
@@ -106,7 +108,9 @@ class Request:
         y0, x0, y1, x1 = self.region
         for index, position in self.positions.items():
             alpha = np.asarray(self.view.data[(*index, slice(y0, y1), slice(x0, x1), 3)])
-            out[(*position, slice(None), slice(None), 3)] = alpha.astype(self.dtype)
+            for first in range(0, y1 - y0, _ALPHA_ROWS):  # what writes to a file holds the rows that it is given
+                rows = alpha[first : first + _ALPHA_ROWS].astype(self.dtype)
+                out[(*position, slice(first, first + len(rows)), slice(None), 3)] = rows
 
 
 def _region(region: Region | None, height: int, width: int) -> Region:
