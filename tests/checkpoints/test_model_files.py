@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from napari_mpt_deblur.checkpoints import ModelConfig, load_model, read_header, read_model_file, save_model
+from napari_mpt_deblur.checkpoints.shapes import index_bytes
 from napari_mpt_deblur.errors import DeblurError, DeviceError, FileError, ModelError
 from napari_mpt_deblur.networks import MPT, MPTConfig
 
@@ -188,6 +189,31 @@ def test_a_header_that_lies_is_refused(model_path: Path, case: str) -> None:
     assert "\n" not in str(caught.value)
     assert str(model_path) in str(caught.value)
     assert len(str(caught.value)) < len(str(model_path)) + 250
+
+
+def test_windows_that_would_fill_the_memory_are_refused(model_path: Path) -> None:
+    """Position tables grow with the window's fourth power: a file of a few megabytes could ask for 60 GB of them."""
+    values = {"dims": [2, 4, 4, 4], "heads": [1] * 4, "window": 64, "scales": [[1.0] * 2] * 4, "expansion": 0.5}
+    config = MPTConfig.from_dict(TINY.to_dict() | values)
+    entries: dict[str, Any] = {"a": {"dtype": "F16", "shape": [10**6], "data_offsets": [0, 2 * 10**6]}}
+
+    def change(header: dict[str, Any]) -> dict[str, Any]:
+        return entries | {"__metadata__": {"mpt_deblur": ModelConfig(config).to_json()}}
+
+    rewrite(model_path, change, bytes(2 * 10**6))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelError, match="windows of 64 pixels"):
+            load_model(model_path, device="cpu")
+        assert tracemalloc.get_traced_memory()[1] < 30e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_tables_of_a_network_are_counted_before_it_is_built() -> None:
+    for config in (TINY, MPTConfig.compact()):
+        built = sum(table.nbytes for name, table in MPT(config).named_buffers() if name.endswith("relative_index"))
+        assert index_bytes(config) == built
 
 
 def test_a_name_that_stands_twice_is_refused(model_path: Path) -> None:

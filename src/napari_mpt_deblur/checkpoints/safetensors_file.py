@@ -19,6 +19,7 @@ CONFIG_KEY = "mpt_deblur"
 SUFFIX = ".safetensors"
 _MAX_HEADER_BYTES = 2**24
 _MAX_TENSORS = 100_000
+_MAX_INDEX_BYTES = 2**28  # the paper's network needs 1.4 MB
 _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _PICKLES = (b"\x80", b"PK\x03\x04", b"(", b"]", b"}", b"c")
 
@@ -186,8 +187,11 @@ def _entry(name: str, values: Any) -> TensorEntry:
 
 def _check_network(path: Path, header: ModelHeader) -> None:
     """Compare the file's tensors with the network of the configuration, which takes no memory for its weights."""
-    from napari_mpt_deblur.checkpoints.shapes import network_shapes
+    from napari_mpt_deblur.checkpoints.shapes import index_bytes, network_shapes
 
+    if index_bytes(header.config.network) > _MAX_INDEX_BYTES:
+        window = header.config.network.window
+        raise ModelError(f"Cannot use the model {path}: its windows of {window} pixels take too much memory.")
     expected = network_shapes(header.config.network, most_parameters=header.parameter_count)
     found = {name: entry.shape for name, entry in header.tensors.items()}
     if expected is None:
