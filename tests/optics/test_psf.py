@@ -43,7 +43,7 @@ def test_far_from_focus_it_is_the_geometric_disc(defocus_um):
     y, x = np.indices(psf.shape) - 60
     inside = psf[np.hypot(y, x) <= disc_px + 1.5].sum()
     assert 0.85 < inside <= 1
-    # light per solid angle is uniform: towards the rim the disc of exact defocus is a little thinner, not fuller
+    # the pupil is lit evenly over sin^2, the disc is tan^2 wide: towards the rim it is a little thinner, not fuller
     assert 0.55 * disc_px < _rms_radius_px(psf) < 0.95 * disc_px
 
 

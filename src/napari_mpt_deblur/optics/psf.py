@@ -109,7 +109,7 @@ def defocus_psf(microscope: Microscope, defocus_um: float, *, size_px: int | Non
     if size_px < 1 or size_px % 2 == 0:
         raise ParameterError(f"size_px must be odd and positive; got {size_px}.")
     oversampling = _oversampling(microscope)
-    # the field is computed over twice the area that a small kernel shows, so that its tails do not wrap into it
+    # a kernel smaller than the defocus disc shows the middle of a wider field: the disc must not wrap into it
     side = fft.next_fast_len(max(size_px, _default_size(microscope, defocus_um)) * oversampling)
     intensity = np.abs(fft.fftshift(fft.fft2(_pupil(microscope, defocus_um, side, oversampling)))) ** 2
     low = side // 2 - (size_px * oversampling) // 2
