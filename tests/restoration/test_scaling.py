@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_mpt_deblur.images import ImageView
+from napari_mpt_deblur.restoration import planes
 from napari_mpt_deblur.restoration.scaling import PlaneScaling
 
 
@@ -71,6 +72,26 @@ def test_a_region_is_what_the_full_run_gives(
     options = {"use": tiny(nucleus_diameter_px=(8, 150)), "tile_px": tile_px}
     part = restore(view, region=(100, 33, 260, 120), **options).array
     np.testing.assert_allclose(part, restore(view, **options).array[100:260, 33:120], atol=1e-2)
+
+
+def test_the_full_plane_is_handled_in_strips_that_leave_no_trace(
+    tiny: Callable, scene: Callable, restore: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = ImageView.of(scene(103, 90), nucleus_diameter_px=400.0)
+    options = {"use": tiny(nucleus_diameter_px=(8, 150))}
+    whole = restore(view, **options)
+    assert whole.record["reduced_by"] == 3
+    read, heights = planes.PlanePixels.read, []
+
+    def noted(self: planes.PlanePixels, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        heights.append(len(rows))
+        return read(self, rows, columns)
+
+    monkeypatch.setattr(planes.PlanePixels, "read", noted)
+    monkeypatch.setattr(planes, "_STRIP_ROWS", 16)
+    np.testing.assert_allclose(restore(view, **options).array, whole.array, atol=1e-3)
+    assert max(heights) <= 16
+    assert sum(heights) == 2 * 103  # once to reduce, once to add the change
 
 
 def test_it_is_off_where_the_model_knows_the_nuclei(tiny: Callable, scene: Callable, restore: Callable) -> None:

@@ -20,6 +20,7 @@ Writer = Callable[[PlaneIndex, int, np.ndarray], None]
 
 
 _USABLE = 1e3  # times the image's range of intensities; what lies beyond is a fault, not signal
+_STRIP_ROWS = 256  # of a plane at full size that is handled at once where the network works on a reduced one
 
 
 class PlanePixels:
@@ -102,7 +103,7 @@ class PlanePixels:
 class ReducedPixels:
     """Pixels of one network input at a smaller scale; the network's change of them is added at full size.
 
-    Stands in for `PlanePixels`; holds the whole reduced plane.
+    Stands in for `PlanePixels`; holds the whole reduced plane, and strips of the full one.
 
     Parameters
     ----------
@@ -138,15 +139,25 @@ class ReducedPixels:
 
     def finish(self) -> None:
         """Add the enlarged change to the plane at full size."""
-        y0, x0, y1, x1 = self._full.region
-        plane = self._full.read(np.arange(y0, y1), np.arange(x0, x1))
-        plane += self._scaling.enlarge(self._change, self.region, self._full.region)
-        self._full.write(y0, plane)
+        full, scaling = self._full, self._scaling
+        y0, x0, y1, x1 = full.region
+        for first in range(y0, y1, _STRIP_ROWS):
+            strip = (first, x0, min(first + _STRIP_ROWS, y1), x1)
+            source = scaling.reduced_region(strip, full.height, full.width)
+            change = self._change[:, source[0] - self.region[0] : source[2] - self.region[0]]
+            rows = full.read(np.arange(first, strip[2]), np.arange(x0, x1))
+            rows += scaling.enlarge(np.ascontiguousarray(change), source, strip)
+            full.write(first, rows)
 
     def _all(self) -> np.ndarray:
         if self._reduced is None:
-            full = self._full
-            self._reduced = self._scaling.reduce(full.read(np.arange(full.height), np.arange(full.width)))
+            full, factor = self._full, self._scaling.factor
+            columns, step = np.arange(full.width), factor * max(1, _STRIP_ROWS // factor)
+            strips = (
+                full.read(np.arange(first, min(first + step, full.height)), columns)
+                for first in range(0, full.height, step)
+            )
+            self._reduced = np.concatenate([self._scaling.reduce(strip) for strip in strips], axis=1)
         return self._reduced
 
 
