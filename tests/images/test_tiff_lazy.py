@@ -206,3 +206,11 @@ def test_a_palette_is_said(tmp_path: Path) -> None:
     colours = np.zeros((3, 256), np.uint16)
     tifffile.imwrite(path, STACK[0, 0].astype(np.uint8), photometric="palette", colormap=colours)
     assert "palette" in read_image(path).notes[0]
+
+
+def test_white_that_is_zero_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, STACK[0, 0], photometric="miniswhite")
+    view = read_image(path)
+    assert view.notes == ("0 is white in the file, and black in the result",)
+    np.testing.assert_array_equal(view.data, STACK[0, 0])

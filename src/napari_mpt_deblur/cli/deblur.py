@@ -41,7 +41,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--axes", type=axes, help="such as ZYX, TYX, CYX or YXS (default: what the file says)")
     parser.add_argument("--dtype", default="input", choices=("input", "float32"), help="of the result (default: input)")
     parser.add_argument(
-        "--pixel-size", type=size, metavar="UM", help="width of a pixel in micrometres (default: what the file says)"
+        "--pixel-size",
+        type=size,
+        metavar="UM",
+        help="width of a pixel in micrometres, written into the result (default: what the file says)",
     )
     parser.add_argument(
         "--nucleus-diameter",

@@ -152,6 +152,8 @@ def _first_image(tif: tifffile.TiffFile, path: Path, axes: str | None) -> TiffIm
         notes.append(f"read the full resolution of {len(series.levels)} levels")
     if series.keyframe.photometric == tifffile.PHOTOMETRIC.PALETTE:
         notes.append("read the numbers of its palette's colours as grey levels")
+    if series.keyframe.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        notes.append("0 is white in the file, and black in the result")
     letters, shape = series.axes, tuple(series.shape)
     told = (axes or "").strip()
     if len(told) != len(letters):  # told the axes of the file as it stands, keep even dimensions of length 1

@@ -47,6 +47,7 @@ def deblur(
     dtype : optional
         ``None`` or ``"input"`` for the image's own, or ``"float32"``.
     pixel_size_um : float, optional
+        Width of a pixel. Kept with the image; it does not change the result, as the model knows a range of scales.
     nucleus_diameter_px : float, optional
         Diameter of typical nuclei. Where it is beyond what the model knows, the network works at a smaller scale.
     progress : callable, optional
