@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_mpt_deblur.cli.console import DONE, complain, pixels, size, subparser
+from napari_mpt_deblur.cli.console import DONE, INTERRUPTED, complain, pixels, size, subparser
 from napari_mpt_deblur.errors import ParameterError, TrainingError
 from napari_mpt_deblur.images.atomic import check_creatable, make_folder
 from napari_mpt_deblur.training.config import TrainingConfig
@@ -41,21 +45,48 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Train to the end, to the time limit or to an interruption; what was learnt is kept in each case."""
+    """Train to the end, to the time limit or until stopped; what was learnt is kept in each case."""
     config = _config(arguments)
     check_creatable(arguments.output / "x")
     trainer = _trainer(arguments, config)
     make_folder(arguments.output)
+    if arguments.restart:
+        trainer.best_path.unlink(missing_ok=True)  # of the run before: not what this one comes to
     resumed = not arguments.restart and trainer.resume()
     print(f"{'Resumed' if resumed else 'Begun'} at iteration {trainer.iteration} of {config.iterations}.", flush=True)
-    try:
-        _follow(trainer, arguments.minutes)
-    except KeyboardInterrupt:
-        complain("stopped; the same command goes on from here.")
-    finally:
-        trainer.save()
+    with _stop_between_steps() as stop:
+        try:
+            _follow(trainer, arguments.minutes, stop)
+        finally:
+            trainer.save()
     print(f"Weights: {trainer.best_path if trainer.best_path.exists() else trainer.last_path}")
+    if stop.is_set() and trainer.iteration < config.iterations:
+        complain("stopped; the same command goes on from here.")
+        return INTERRUPTED
     return DONE
+
+
+@contextmanager
+def _stop_between_steps() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and a polite kill set, once; the second time they end the process as ever.
+
+    Stopped in the middle of a step, weights, average and the number of the step would not belong together, and the
+    run that resumes would not be the one that was stopped.
+    """
+    stop, before = threading.Event(), {}
+
+    def note(number: int, _: object) -> None:
+        stop.set()
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():  # others may not set handlers
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _config(arguments: argparse.Namespace) -> TrainingConfig:
@@ -86,7 +117,7 @@ def _trainer(arguments: argparse.Namespace, config: TrainingConfig) -> Trainer:
     return Trainer(config, arguments.output, load_sharp_images(train), load_sharp_images(validation), device)
 
 
-def _follow(trainer: Trainer, minutes: float | None) -> None:
+def _follow(trainer: Trainer, minutes: float | None, stop: threading.Event) -> None:
     from tqdm import tqdm
 
     begun = saved = time.monotonic()
@@ -105,5 +136,5 @@ def _follow(trainer: Trainer, minutes: float | None) -> None:
             if now - saved > _SAVE_EVERY_S:
                 trainer.save()
                 saved = now
-            if minutes is not None and now - begun > 60 * minutes:
+            if stop.is_set() or (minutes is not None and now - begun > 60 * minutes):
                 return
