@@ -73,7 +73,8 @@ def _stop_between_steps() -> Iterator[threading.Event]:
     Stopped in the middle of a step, weights, average and the number of the step would not belong together, and the
     run that resumes would not be the one that was stopped.
     """
-    stop, before = threading.Event(), {}
+    stop = threading.Event()
+    before: dict[int, Any] = {}
 
     def note(number: int, _: object) -> None:
         stop.set()
