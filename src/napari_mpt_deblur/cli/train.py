@@ -86,8 +86,8 @@ def _stop_between_steps() -> Iterator[threading.Event]:
     try:
         yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for known, handler in before.items():
+            signal.signal(known, handler)
 
 
 def _config(arguments: argparse.Namespace) -> TrainingConfig:
