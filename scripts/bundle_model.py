@@ -1,6 +1,6 @@
 """Put trained weights into the box: half precision, with what they are and where they come from in the header.
 
-    python scripts/bundle_model.py RUN/best.safetensors nuclei
+    python scripts/bundle_model.py RUN/best.safetensors nuclei [NOTE]
 
 Then measure them and write their card with scripts/evaluate_model.py.
 """
@@ -22,7 +22,7 @@ DATA = (
 )
 
 
-def main(weights: str, name: str) -> None:
+def main(weights: str, name: str, note: str = "") -> None:
     model = load_model(weights, device="cpu")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
     config = replace(
@@ -30,7 +30,7 @@ def main(weights: str, name: str) -> None:
         name=name,
         description="fluorescent nuclei out of focus, any magnification",
         licence="CC0-1.0",
-        training=model.config.training | {"data": DATA, "commit": commit.stdout.strip()},
+        training=model.config.training | {"data": DATA, "commit": commit.stdout.strip(), "note": note},
     )
     path = save_model(MODELS / f"{name}.safetensors", model.network, config, half=True)
     print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")

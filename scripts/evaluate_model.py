@@ -29,7 +29,7 @@ from napari_mpt_deblur.optics.psf import Microscope, blur, defocus_psf
 
 DATA = Path(os.environ.get("MPT_DEBLUR_DATA", Path(__file__).parents[1] / "../shared/data"))
 CAMERA = Camera(gain=1.0, read_noise=4.0)
-# an aperture and aberrations in a combination that the random microscopes of training did not draw
+# within the ranges that training draws its random microscopes from, but none of them
 ABERRATIONS = {"spherical": 0.07, "coma": 0.06}
 MICROSCOPE = Microscope(0.5, 0.656, 0.461, aberrations=ABERRATIONS)
 DEPTHS_UM = (0, 4, 8, 12, 16)
@@ -166,6 +166,7 @@ def card(model: Model, name: str, tables: dict) -> str:
         f"- **Recipe**: {training.get('iterations', '?')} iterations of `mpt-deblur train` at commit "
         f"{training.get('commit', 'not recorded')}: `{json.dumps(recipe)}`; "
         f"synthetic defocus: `{json.dumps(simulation)}`",
+        *([f"- **Note**: {training['note']}"] if training.get("note") else []),
         f"- **Weights**: SHA-256 `{model.sha256}`",
         "- **Figures**: `scripts/evaluate_model.py`, on validation images only; PSNR with peak = 99.8th minus 1st "
         "percentile of the sharp image",

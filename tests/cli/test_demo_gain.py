@@ -14,7 +14,6 @@ BUNDLED = Path(library.__file__).parents[1] / "models" / f"{DEFAULT_MODEL}.safet
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not BUNDLED.is_file(), reason="needs the bundled model")
 def test_the_demo_gains_what_it_promises(run: Any, tmp_path: Path) -> None:
     assert run("demo", "--output", tmp_path, "--model", BUNDLED).status == 0
     report = json.loads((tmp_path / "report.json").read_text())

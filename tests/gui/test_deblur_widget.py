@@ -317,19 +317,15 @@ def test_nothing_is_clipped_at_the_usual_width(desk):
 
 
 def test_the_event_loop_stays_live(desk):
-    layer = many_tiles(desk)
-    with GapMeter() as own:  # what napari itself takes to add such a layer, on this machine as busy as it is now
-        copy = desk.viewer.add_image(layer.data, name="copy")
-        desk.qtbot.wait(300)
-    desk.viewer.layers.remove(copy)
+    many_tiles(desk)
     desk.panel._image.setCurrentText("big")
     desk.panel._deblur.click()
     with GapMeter() as gaps:
         desk.wait_idle()
-    print(f"{gaps}; napari's own {own.longest_ms:.0f} ms")
+    print(gaps)
     assert desk.names() == ["big", "big deblurred"]
     assert gaps.p99_ms < 100
-    assert gaps.longest_ms < max(500, 3 * own.longest_ms)
+    assert gaps.longest_ms < 500
 
 
 def test_the_widget_is_in_the_menu():

@@ -160,6 +160,19 @@ def test_a_run_of_another_network_is_refused(images, tmp_path):
         Trainer(other, tmp_path, images[:2], images[2:]).resume()
 
 
+def test_the_best_score_counts_for_its_own_validation_pairs_only(images, tmp_path):
+    first, _ = _train(_config(iterations=3), tmp_path, images)
+    same, other = (
+        Trainer(_config(simulation=simulation), tmp_path, images[:2], images[2:])
+        for simulation in (FEW, SimulationConfig(psf_count=12, disc_radius_px=(0.7, 5.0)))
+    )
+    assert same.resume()
+    assert other.resume()
+    assert same.best == first.best
+    assert other.best < first.best
+    assert other.iteration == 3
+
+
 def test_learning_rate_warms_up_and_falls_to_its_floor(images, tmp_path):
     trainer = Trainer(_config(iterations=100, warmup=10), tmp_path, images[:2], images[2:])
     rates = [trainer._learning_rate(i) for i in range(101)]

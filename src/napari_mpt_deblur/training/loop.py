@@ -139,7 +139,8 @@ class Trainer:
     def resume(self) -> bool:
         """Take up the state in the folder, if there is one.
 
-        The number of iterations and the learning rates may differ from the saved run's: a run can be prolonged.
+        All settings but the network may differ from the saved run's: a run can be prolonged, or its pairs drawn in
+        another way. The best score counts only for the validation pairs it was measured on.
 
         Raises
         ------
@@ -159,7 +160,9 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.iteration, self.best = state["iteration"], state["best"]
+        self.iteration = state["iteration"]
+        if saved.simulation == self.config.simulation and saved.validation_pairs == self.config.validation_pairs:
+            self.best = state["best"]  # elsewhere it was measured on other pairs
         return True
 
     def log(self, entry: dict[str, Any]) -> None:
