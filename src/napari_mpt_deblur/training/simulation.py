@@ -84,9 +84,10 @@ class DefocusPairs:
         sharp = self._scene(rng, side + 2 * pad)
         blurred = _defocus(sharp, psfs, pad, rng)
         sharp = sharp[pad : pad + side, pad : pad + side]
+        if rng.random() < config.inverted:  # before the camera: the bright background is the noisy part
+            light = max(1.0, float(sharp.max()))
+            blurred, sharp = light - blurred, light - sharp
         noisy = _record(blurred, rng, config)
-        if rng.random() < config.inverted:
-            noisy, sharp = 1 - noisy, 1 - sharp
         low, high = _intensity_range(noisy, rng)
         return (noisy - low) / (high - low), (sharp - low) / (high - low)
 
@@ -130,7 +131,14 @@ def _draw_psf(rng: np.random.Generator, config: SimulationConfig, radius_px: flo
     aberrations = {name: float(rng.normal(0, 0.04)) for name in ABERRATIONS}
     microscope = Microscope(aperture, pixel, wavelength, index, aberrations)
     defocus = radius_px / microscope.blur_per_um * rng.choice([-1, 1])
-    return defocus_psf(microscope, float(defocus))
+    return _centred(defocus_psf(microscope, float(defocus)))
+
+
+def _centred(psf: np.ndarray) -> np.ndarray:
+    """The function with its centroid in the middle: coma moves it, and the truth does not move along."""
+    shift = psf.shape[0] // 2 - np.array(ndimage.center_of_mass(psf))
+    moved = np.maximum(fft.ifft2(ndimage.fourier_shift(fft.fft2(psf), shift)).real, 0)
+    return (moved / moved.sum()).astype(np.float32)
 
 
 def _zoomed_patch(pixels: np.ndarray, side: int, zoom: float, rng: np.random.Generator) -> np.ndarray:
