@@ -4,7 +4,8 @@ Reads the two data sets of MPT_DEBLUR_DATA with their own splits, and leaves out
 
 - what nearly repeats the image that the stardist package ships (the demo's image): a patch of one is found in the
   other with a normalised cross-correlation above 0.8;
-- images of fewer than 40 grey levels (they show steps, not intensities), and of the validation fewer than 64.
+- images of fewer than 40 grey levels (they show steps, not intensities), and of the validation fewer than 64;
+- images whose own noise is above 3 % of their range: a network is not to learn it.
 
     python scripts/list_training_images.py OUTPUT_FOLDER
 """
@@ -19,12 +20,14 @@ from pathlib import Path
 import numpy as np
 from skimage.feature import match_template
 from skimage.io import imread
+from skimage.restoration import estimate_sigma
 
 from napari_mpt_deblur.optics.sample import sample_focus_stack
 
 DATA = Path(os.environ.get("MPT_DEBLUR_DATA", Path(__file__).parents[1] / "../shared/data"))
 PATCH = 160  # large enough to hold many nuclei: one round spot looks like any other
 SAME = 0.8
+NOISE = 0.03
 
 
 def repeats_sample(image: np.ndarray, sample: np.ndarray) -> float:
@@ -49,6 +52,11 @@ def main(folder: str) -> None:
             if levels < (40 if entry["split"] == "train" else 64):
                 continue
             image = imread(path).astype(np.float32)
+            low, high = np.percentile(image, (1, 99.8))
+            noise = float(estimate_sigma(image)) / max(high - low, 1)
+            if noise > NOISE:
+                print(f"left out, noise is {noise:.2f} of the range: {path.name}")
+                continue
             likeness = repeats_sample(image, sample)
             if likeness > SAME:
                 print(f"left out, repeats the sample ({likeness:.2f}): {path.name}")

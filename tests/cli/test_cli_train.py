@@ -166,3 +166,26 @@ def test_a_damaged_state_is_refused_and_kept(run: Any, images: Path, tmp_path: P
     assert result.status == 1
     assert "damaged" in result.err
     assert (out / "state.pt").read_bytes() == b"damaged"
+
+
+def test_starts_from_a_model_and_takes_its_network(run: Any, images: Path, tmp_path: Path) -> None:
+    first = ["train", images, "-o", tmp_path / "first", "--config", tmp_path / "c.toml"]
+    assert run(*first).status == 0
+    start = tmp_path / "first" / "last.safetensors"
+    (tmp_path / "other.toml").write_text(CONFIG.replace("expansion = 1.5", "expansion = 2.0"))
+    second = ["train", images, "-o", tmp_path / "second", "--config", tmp_path / "other.toml", "--start-from", start]
+    assert run(*second, "--iterations", 1, "--seed", 3).status == 0
+    before, after = (
+        load_model(start, "cpu").network,
+        load_model(tmp_path / "second" / "last.safetensors", "cpu").network,
+    )
+    assert after.config == before.config
+    change = max(float((a - b).abs().max()) for a, b in zip(before.parameters(), after.parameters(), strict=True))
+    assert 0 < change < 0.02  # one step of AdamW
+
+
+def test_a_model_that_does_not_exist_is_named(run: Any, images: Path, tmp_path: Path) -> None:
+    result = run("train", images, "-o", tmp_path / "out", "--start-from", "nobody")
+    assert result.status in (1, 2)
+    assert "nobody" in result.err
+    assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import fft, ndimage
 
 from napari_mpt_deblur.errors import ParameterError
 from napari_mpt_deblur.optics.psf import ABERRATIONS, Microscope, blur, defocus_psf
@@ -116,3 +117,15 @@ def test_refuses_what_is_not_a_microscope(values):
 def test_refuses_what_is_not_a_kernel(defocus_um, size_px):
     with pytest.raises(ParameterError):
         defocus_psf(AIR, defocus_um, size_px=size_px)
+
+
+def test_centred_undoes_the_shift_of_coma_and_nothing_else():
+    coma = Microscope(0.5, 0.65, 0.461, aberrations={"coma": 0.08})
+    there, here = (defocus_psf(coma, 6.0, centred=centred) for centred in (False, True))
+    middle = there.shape[0] // 2
+    assert np.abs(np.array(ndimage.center_of_mass(there)) - middle).max() > 0.15
+    np.testing.assert_allclose(ndimage.center_of_mass(here), middle, atol=0.05)
+    # no ringing: the power at high frequencies stays, and so does the peak
+    np.testing.assert_allclose(np.abs(fft.rfft2(here)).mean(), np.abs(fft.rfft2(there)).mean(), rtol=0.02)
+    plain = Microscope(0.5, 0.65, 0.461)
+    np.testing.assert_allclose(defocus_psf(plain, 6.0, centred=True), defocus_psf(plain, 6.0), atol=1e-6)

@@ -5,14 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import center_of_mass, gaussian_filter
+from scipy.ndimage import center_of_mass, gaussian_filter, zoom
 
 from napari_mpt_deblur.checkpoints import load_model
 from napari_mpt_deblur.errors import TrainingError
-from napari_mpt_deblur.networks.config import MPTConfig
+from napari_mpt_deblur.networks import MPT, MPTConfig
 from napari_mpt_deblur.training.config import SimulationConfig, TrainingConfig
 from napari_mpt_deblur.training.loop import Trainer
-from napari_mpt_deblur.training.simulation import DefocusPairs, PsfBank, SharpImage
+from napari_mpt_deblur.training.simulation import DefocusPairs, OpticsBank, SharpImage
 
 TINY = MPTConfig.tiny()
 SIDE = TINY.size_multiple
@@ -72,15 +72,41 @@ def test_pairs_are_finite_and_of_the_size_asked_for(images, side):
         assert np.isfinite(sharp).all()
 
 
+CLEAN = {"psf_count": 80, "thick": 0, "photons": (1e9, 1e9), "read_noise": (1e-6, 1e-6), "textured": 0, "empty": 0}
+
+
+def _median_difference(images, **changes):
+    pairs = DefocusPairs(images, SimulationConfig(**CLEAN | {"native_scale": 1.0, "identity": 0} | changes), seed=0)
+    both = (pairs.pair(number, 96) for number in range(24))
+    return np.median([np.abs(blurred - sharp).mean() for blurred, sharp in both])
+
+
+def test_identity_pairs_without_noise_are_the_same(images):
+    assert _median_difference(images, identity=1) < 1e-5
+
+
 def test_in_focus_pairs_without_noise_differ_little(images):
-    """By the resolution of the drawn optics alone: less than half of what six pixels of defocus do."""
-    clean = {"psf_count": 60, "thick": 0, "photons": (1e9, 1e9), "read_noise": (1e-6, 1e-6), "textured": 0, "empty": 0}
-    medians = []
-    for changes in ({"in_focus": 1.0}, {"in_focus": 0.0, "disc_radius_px": (6, 7)}):
-        pairs = DefocusPairs(images, SimulationConfig(native_scale=1.0, **clean, **changes), seed=0)
-        both = (pairs.pair(number, 96) for number in range(24))
-        medians.append(np.median([np.abs(blurred - sharp).mean() for blurred, sharp in both]))
-    assert medians[0] < 0.5 * medians[1]
+    """By a fraction of the smallest defocus where pixels are coarse; hardly where they show the optics' blur."""
+    defocused = _median_difference(images, in_focus=0, disc_radius_px=(6, 7))
+    assert _median_difference(images, in_focus=1) < 0.4 * defocused
+    large = [SharpImage(zoom(image.pixels, 3, order=3), 60.0) for image in images]
+    coarse = _median_difference(large, in_focus=1, disc_radius_px=(1e-3, 2e-3))
+    assert coarse < 0.02 * defocused
+
+
+def test_finely_sampled_pairs_end_at_the_optics_own_resolution():
+    """A point in focus is not to be sharpened beyond what the microscope resolves: no texture is invented."""
+    point = np.zeros((256, 256), np.float32)
+    point[::32, ::32] = 1
+    images = [SharpImage(point, 100.0)]
+    config = SimulationConfig(**CLEAN | {"native_scale": 1, "in_focus": 1, "identity": 0, "inverted": 0})
+    pairs = DefocusPairs(images, config, seed=0)
+    widths = []
+    for number in range(24):
+        sharp = pairs.pair(number, 128)[1]
+        peak = (sharp - sharp.min()) / (sharp.max() - sharp.min())
+        widths.append((peak > 0.5).sum() / 16)
+    assert np.mean(np.array(widths) > 1.5) > 0.6  # 0.8 of these pairs are finely sampled
 
 
 def test_a_defocused_pair_is_registered(images):
@@ -100,10 +126,12 @@ def test_a_defocused_pair_is_registered(images):
 
 
 def test_point_spread_functions_are_centred():
-    bank = PsfBank(SimulationConfig(psf_count=40), seed=0)
-    for psf in bank.in_focus + bank.defocused:
+    bank, rng = OpticsBank(SimulationConfig(psf_count=40), seed=0), np.random.default_rng(0)
+    drawn = [bank.draw(rng, fine, focused) for fine in (True, False) for focused in (True, False) for _ in range(8)]
+    for psf in (psf for optics in drawn for psf in optics if psf is not None):
         assert psf.sum() == pytest.approx(1, abs=1e-4)
-        np.testing.assert_allclose(center_of_mass(psf), psf.shape[0] // 2, atol=0.1)
+        np.testing.assert_allclose(center_of_mass(psf), psf.shape[0] // 2, atol=0.15)
+    assert {optics.in_focus is None for optics in drawn} == {True, False}
 
 
 def test_inverted_pairs_are_noisiest_where_they_are_bright(images):
@@ -130,6 +158,16 @@ def test_stopped_and_resumed_equals_uninterrupted(images, tmp_path):
         assert torch.equal(values, parts.network.state_dict()[name]), name
     for name, values in whole.average.state_dict().items():
         assert torch.equal(values, parts.average.state_dict()[name]), name
+
+
+def test_it_starts_from_a_model(images, tmp_path):
+    start = MPT(TINY)
+    trainer = Trainer(_config(), tmp_path, images[:2], images[2:], start=start)
+    for name, values in start.state_dict().items():
+        assert torch.equal(trainer.network.state_dict()[name], values)
+        assert torch.equal(trainer.average.state_dict()[name], values)
+    with pytest.raises(TrainingError, match="another network"):
+        Trainer(_config(), tmp_path, images[:2], images[2:], start=MPT(MPTConfig.compact()))
 
 
 def test_training_learns_and_its_weights_load(images, tmp_path):

@@ -37,6 +37,9 @@ def add_parser(subparsers: Any) -> None:
         "--validation", nargs="+", metavar="IMAGE", help="images to validate on (default: every tenth of the images)"
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of TrainingConfig's settings")
+    parser.add_argument(
+        "--start-from", metavar="MODEL", help="begin with this model's weights (name or path) and its network"
+    )
     parser.add_argument("--iterations", type=pixels, help="how many (replaces the configuration's)")
     parser.add_argument("--minutes", type=size, help="stop after this time; the same command goes on later")
     parser.add_argument("--seed", type=int, help="of everything random (replaces the configuration's)")
@@ -49,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     config = _config(arguments)
     check_creatable(arguments.output / "x")
     trainer = _trainer(arguments, config)
+    config = trainer.config
     make_folder(arguments.output)
     if arguments.restart:
         trainer.best_path.unlink(missing_ok=True)  # of the run before: not what this one comes to
@@ -100,11 +104,15 @@ def _config(arguments: argparse.Namespace) -> TrainingConfig:
 
 
 def _trainer(arguments: argparse.Namespace, config: TrainingConfig) -> Trainer:
+    from napari_mpt_deblur.checkpoints import load_model
     from napari_mpt_deblur.restoration import pick_device
     from napari_mpt_deblur.training.loop import Trainer
     from napari_mpt_deblur.training.sharp_images import hold_out, list_images, load_sharp_images
 
     device = pick_device(arguments.device)
+    start = load_model(arguments.start_from, "cpu").network if arguments.start_from else None
+    if start is not None:
+        config = replace(config, network=start.config)  # patch sizes are checked against it
     train = list_images(arguments.images)
     if arguments.validation:
         validation = list_images(arguments.validation)
@@ -115,7 +123,7 @@ def _trainer(arguments: argparse.Namespace, config: TrainingConfig) -> Trainer:
         raise TrainingError(f"{sorted(shared)[0]} is both trained and validated on: keep the two apart.")
     if not train or not validation:
         raise TrainingError("Training needs at least two sharp images: one to train on and one to validate on.")
-    return Trainer(config, arguments.output, load_sharp_images(train), load_sharp_images(validation), device)
+    return Trainer(config, arguments.output, load_sharp_images(train), load_sharp_images(validation), device, start)
 
 
 def _follow(trainer: Trainer, minutes: float | None, stop: threading.Event) -> None:

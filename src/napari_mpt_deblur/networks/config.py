@@ -80,12 +80,12 @@ class MPTConfig:
 
     @classmethod
     def compact(cls, in_channels: int = 1) -> MPTConfig:
-        """The configuration of the bundled model: half resolution inside, two sub-blocks a stage, for CPUs."""
+        """The configuration of the bundled model: half resolution inside, 24 sub-blocks, for CPUs."""
         return cls(
             in_channels=in_channels,
             dims=(32, 64, 96, 128),
             heads=(1, 2, 3, 4),
-            scales=((1 / 8, 1.0), (1 / 4, 1.0), (1 / 2, 1.0), (1.0, 1.0)),
+            scales=((1 / 8, 1.0), (1 / 4, 1 / 4, 1.0, 1.0), (1 / 2, 1 / 2, 1.0, 1.0), (1.0, 1.0, 1.0, 1.0)),
             expansion=2.0,
             stem=2,
         )

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import fft
+from scipy import fft, ndimage
 from scipy.signal import fftconvolve
 
 from napari_mpt_deblur.errors import ParameterError
@@ -77,7 +77,9 @@ class Microscope:
         return self.wavelength_um / (2 * self.numerical_aperture) / self.pixel_size_um
 
 
-def defocus_psf(microscope: Microscope, defocus_um: float, *, size_px: int | None = None) -> np.ndarray:
+def defocus_psf(
+    microscope: Microscope, defocus_um: float, *, size_px: int | None = None, centred: bool = False
+) -> np.ndarray:
     """Point-spread function of a plane out of focus.
 
     The intensity of the Fourier transform of a circular pupil whose phase is the exact (not paraxial) defocus
@@ -92,6 +94,8 @@ def defocus_psf(microscope: Microscope, defocus_um: float, *, size_px: int | Non
         Distance of the plane from focus; the sign matters only with spherical aberration.
     size_px : int, optional
         Side of the result, odd. By default wide enough for the defocus disc and its rings.
+    centred : bool
+        Bring the centroid, which coma moves, to the middle pixel.
 
     Returns
     -------
@@ -113,7 +117,11 @@ def defocus_psf(microscope: Microscope, defocus_um: float, *, size_px: int | Non
     side = fft.next_fast_len(max(size_px, _default_size(microscope, defocus_um)) * oversampling)
     intensity = np.abs(fft.fftshift(fft.fft2(_pupil(microscope, defocus_um, side, oversampling)))) ** 2
     low = side // 2 - (size_px * oversampling) // 2
-    intensity = intensity[low : low + size_px * oversampling, low : low + size_px * oversampling]
+    window = np.s_[low : low + size_px * oversampling, low : low + size_px * oversampling]
+    if centred:  # before pixels are formed: the intensity is band-limited on this grid, and so moves without ringing
+        moved = size_px * oversampling // 2 - np.array(ndimage.center_of_mass(intensity[window]))
+        intensity = np.maximum(fft.ifft2(ndimage.fourier_shift(fft.fft2(intensity), moved)).real, 0)
+    intensity = intensity[window]
     pixels = intensity.reshape(size_px, oversampling, size_px, oversampling).sum(axis=(1, 3))
     return (pixels / pixels.sum()).astype(np.float32)
 

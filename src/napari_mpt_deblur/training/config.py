@@ -25,7 +25,9 @@ class SimulationConfig:
     disc_radius_px : tuple of float
         Smallest and largest radius of the geometric defocus disc; the smaller ones are drawn more often.
     in_focus : float
-        Share of pairs that are in focus.
+        Share of pairs that are in focus, seen through a microscope.
+    identity : float
+        Share of pairs that are sharp already: nothing but the camera, or not even that, lies between the two.
     thick : float
         Share of pairs of which a part, in depth or across the field, is at another defocus.
     numerical_aperture : tuple of float
@@ -36,7 +38,8 @@ class SimulationConfig:
     inverted : float
         Share of pairs that are dark on bright, as in brightfield.
     textured : float
-        Share of pairs to which random texture is added, so that detail which the input holds is kept.
+        Share of pairs to which random texture is added, so that detail which the input holds is kept; at least half
+        of the images that are enlarged, since enlarging makes nuclei smooth.
     empty : float
         Share of pairs that hold nothing but noise.
     psf_count : int
@@ -46,7 +49,8 @@ class SimulationConfig:
     nucleus_px: tuple[float, float] = (8.0, 150.0)
     native_scale: float = 0.55
     disc_radius_px: tuple[float, float] = (0.7, 25.0)
-    in_focus: float = 0.1
+    in_focus: float = 0.12
+    identity: float = 0.05
     thick: float = 0.12
     numerical_aperture: tuple[float, float] = (0.25, 1.4)
     photons: tuple[float, float] = (40.0, 20000.0)
@@ -62,7 +66,7 @@ class SimulationConfig:
             object.__setattr__(self, name, pair)
             if not 0 < low <= high < math.inf:
                 raise TrainingError(f"{name} must be a low and a high number above 0; got {list(pair)}.")
-        for name in ("native_scale", "in_focus", "thick", "inverted", "textured", "empty"):
+        for name in ("native_scale", "in_focus", "identity", "thick", "inverted", "textured", "empty"):
             if not 0 <= getattr(self, name) <= 1:
                 raise TrainingError(f"{name} is a share between 0 and 1; got {getattr(self, name)}.")
         if self.psf_count < 1:

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,13 @@ class Trainer:
         Holds ``state.pt`` (all that resuming needs), ``log.jsonl`` and the weights.
     train, validation : list of SharpImage
     device : str
+    start : MPT, optional
+        Weights to begin with; by default random ones.
 
     Raises
     ------
     TrainingError
-        If there are no images, or the folder holds a state of another run.
+        If there are no images, or `start` is another network than the configuration's.
     """
 
     def __init__(
@@ -64,12 +66,18 @@ class Trainer:
         train: list[SharpImage],
         validation: list[SharpImage],
         device: str = "cpu",
+        start: MPT | None = None,
     ) -> None:
         if not train or not validation:
             raise TrainingError("Training needs at least one sharp image to train on and one to validate on.")
         self.config, self.folder, self.device = config, Path(folder), torch.device(device)
         torch.manual_seed(config.seed)
-        self.network = MPT(config.network).to(self.device)
+        self.network = MPT(config.network)
+        if start is not None:
+            if start.config != config.network:
+                raise TrainingError("The model to start from is another network than the configuration's.")
+            self.network.load_state_dict(start.state_dict())
+        self.network.to(self.device)
         self.average = copy.deepcopy(self.network) if config.ema else self.network
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
@@ -233,5 +241,6 @@ class Trainer:
 def _validation_set(images: list[SharpImage], config: TrainingConfig) -> list[tuple[Tensor, Tensor]]:
     multiple = config.network.size_multiple
     side = max(multiple, _VALIDATION_SIDE_PX // multiple * multiple)
-    pairs = DefocusPairs(images, config.simulation, seed=1_000_003)
+    # pairs that are sharp already have no PSNR to speak of
+    pairs = DefocusPairs(images, replace(config.simulation, identity=0.0), seed=1_000_003)
     return [pairs.batch(number, 1, side) for number in range(config.validation_pairs)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,10 @@ from napari_mpt_deblur.training.config import SimulationConfig
 
 _DEFAULT_DIAMETER_PX = 20.0
 _ZOOMS = (0.25, 4.0)  # beyond, an image is no longer sharp at the scale it is brought to
+_ENLARGED = 1.5  # zoom from which an image has lost the fine detail of its new scale
+_PIXEL_SIZES = (0.5, 4.0)  # in units of the optics' Nyquist sampling
+_FINE_PIXELS = 1.6  # below, the image in focus shows the optics' own blur
+_LARGE_NUCLEUS_PX = 40.0  # nuclei are of one size in life: where they are large, pixels are fine
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,28 +35,39 @@ class SharpImage:
         image = np.asarray(image, np.float32)
         low, high = np.percentile(image, (1, 99.8))
         pixels = (image - low) / max(float(high - low), 1e-6)
-        return cls(pixels.astype(np.float32), estimate_nucleus_diameter(image) or _DEFAULT_DIAMETER_PX)
+        diameter = estimate_nucleus_diameter(image)
+        if diameter is None or diameter > min(image.shape) / 2:  # a whole colony, or its gradient
+            diameter = _DEFAULT_DIAMETER_PX
+        return cls(pixels.astype(np.float32), diameter)
 
 
-class PsfBank:
-    """Random defocus point-spread functions of random microscopes, drawn once.
+class Optics(NamedTuple):
+    """Point-spread functions of one random microscope."""
+
+    defocused: np.ndarray  # (side, side) float32, sum 1
+    in_focus: np.ndarray | None  # the same; None where pixels are too coarse to show it
+
+
+_PERFECT = Optics(np.ones((1, 1), np.float32), None)
+
+
+class OpticsBank:
+    """Point-spread functions of random microscopes at random defocus, drawn once.
 
     The n-th is the same for the same seed, whatever the number of them.
     """
 
     def __init__(self, config: SimulationConfig, seed: int) -> None:
-        self.in_focus: list[np.ndarray] = []
-        self.defocused: list[np.ndarray] = []
+        self._drawn: dict[tuple[bool, bool], list[Optics]] = {}  # by fine pixels, in focus
         for number in range(config.psf_count):
             rng = np.random.default_rng([seed, 1, number])
-            if rng.random() < 0.15:
-                self.in_focus.append(_draw_psf(rng, config, rng.uniform(0, config.disc_radius_px[0])))
-            else:
-                low, high = config.disc_radius_px
-                self.defocused.append(_draw_psf(rng, config, low + (high - low) * rng.random() ** 1.5))
+            fine, focused = bool(rng.random() < 0.5), bool(rng.random() < 0.15)
+            low, high = config.disc_radius_px
+            radius = rng.uniform(0, low) if focused else low + (high - low) * rng.random() ** 1.5
+            self._drawn.setdefault((fine, focused), []).append(_draw_optics(rng, config, fine, radius))
 
-    def draw(self, rng: np.random.Generator, in_focus: float) -> np.ndarray:
-        few = self.in_focus if rng.random() < in_focus and self.in_focus else self.defocused or self.in_focus
+    def draw(self, rng: np.random.Generator, fine: bool, focused: bool) -> Optics:
+        few = self._drawn.get((fine, focused)) or next(iter(self._drawn.values()))
         return few[rng.integers(len(few))]
 
 
@@ -71,23 +87,23 @@ class DefocusPairs:
         self.images, self.config, self.seed = images, config, seed
         # by area: every pixel of the data is as likely as any other
         self._share = np.cumsum([image.pixels.size for image in images], dtype=np.float64)
-        self.bank = PsfBank(config, seed)
+        self.bank = OpticsBank(config, seed)
 
     def pair(self, number: int, side: int) -> tuple[np.ndarray, np.ndarray]:
         """Blurred and sharp patch, each (side, side) float32, values about 0..1."""
         rng = np.random.default_rng([self.seed, 2, number])
         config = self.config
-        psfs = [self.bank.draw(rng, config.in_focus)]
-        if rng.random() < config.thick:
-            psfs.append(self.bank.draw(rng, 0))
-        pad = max(psf.shape[0] for psf in psfs) // 2
-        sharp = self._scene(rng, side + 2 * pad)
-        blurred = _defocus(sharp, psfs, pad, rng)
-        sharp = sharp[pad : pad + side, pad : pad + side]
+        image, zoom = self._draw_scale(rng)
+        optics = self._draw_optics(rng, image.nucleus_px * zoom)
+        pad = max(one.defocused.shape[0] for one in optics) // 2
+        scene = _spectrum(self._scene(rng, image, zoom, side + 2 * pad))
+        blurred = _mix([_filter(scene, one.defocused, pad, side) for one in optics], rng)
+        focus = optics[0].in_focus
+        sharp = _filter(scene, _PERFECT.defocused if focus is None else focus, pad, side)
         if rng.random() < config.inverted:  # before the camera: the bright background is the noisy part
             light = max(1.0, float(sharp.max()))
             blurred, sharp = light - blurred, light - sharp
-        noisy = _record(blurred, rng, config)
+        noisy = blurred if optics[0] is _PERFECT and rng.random() < 0.5 else _record(blurred, rng, config)
         low, high = _intensity_range(noisy, rng)
         return (noisy - low) / (high - low), (sharp - low) / (high - low)
 
@@ -97,17 +113,31 @@ class DefocusPairs:
         blurred, sharp = (np.stack(planes)[:, None].astype(np.float32) for planes in zip(*pairs, strict=True))
         return torch.from_numpy(blurred), torch.from_numpy(sharp)
 
-    def _scene(self, rng: np.random.Generator, side: int) -> np.ndarray:
-        """A sharp patch at a random scale and orientation, (side, side), values about 0..1."""
+    def _draw_scale(self, rng: np.random.Generator) -> tuple[SharpImage, float]:
+        """A random image and its zoom."""
+        if rng.random() < self.config.native_scale:
+            return self._draw_image(rng), 1.0
+        return self._image_for(_log_uniform(rng, *self.config.nucleus_px), rng)
+
+    def _draw_optics(self, rng: np.random.Generator, nucleus_px: float) -> list[Optics]:
+        """One microscope, or for a thick or tilted sample two depths of it."""
+        config = self.config
+        if rng.random() < config.identity:
+            return [_PERFECT]
+        fine = bool(rng.random() < (0.8 if nucleus_px > _LARGE_NUCLEUS_PX else 0.1))
+        optics = [self.bank.draw(rng, fine, bool(rng.random() < config.in_focus))]
+        if rng.random() < config.thick:
+            optics.append(self.bank.draw(rng, fine, False))
+        return optics
+
+    def _scene(self, rng: np.random.Generator, image: SharpImage, zoom: float, side: int) -> np.ndarray:
+        """A sharp patch at a random orientation, (side, side), values about 0..1."""
         config = self.config
         if rng.random() < config.empty:
             return np.full((side, side), rng.uniform(0, 0.3), np.float32)
-        image, zoom = self._draw_image(rng), 1.0
-        if rng.random() >= config.native_scale:
-            image, zoom = self._image_for(_log_uniform(rng, *config.nucleus_px), rng)
         patch = _turn(_zoomed_patch(image.pixels, side, zoom, rng), rng)
-        if rng.random() < config.textured:
-            patch = patch * (1 + rng.uniform(0.1, 0.7) * _texture(side, rng)) + rng.uniform(0, 0.1)
+        if rng.random() < (max(0.5, config.textured) if zoom > _ENLARGED else config.textured):
+            patch = np.maximum(patch, 0) * np.maximum(1 + rng.uniform(0.1, 0.7) * _texture(side, rng), 0)
         return np.ascontiguousarray(np.maximum(patch, 0) if rng.random() < 0.5 else patch, np.float32)
 
     def _draw_image(self, rng: np.random.Generator) -> SharpImage:
@@ -123,22 +153,19 @@ class DefocusPairs:
         return image, float(np.clip(zoom, *_ZOOMS))
 
 
-def _draw_psf(rng: np.random.Generator, config: SimulationConfig, radius_px: float) -> np.ndarray:
+def _draw_optics(rng: np.random.Generator, config: SimulationConfig, fine: bool, radius_px: float) -> Optics:
     aperture = rng.uniform(*config.numerical_aperture)
     index = 1.0 if aperture < 0.92 else 1.515 if aperture > 1.25 else float(rng.choice([1.33, 1.515]))
     wavelength = rng.uniform(0.43, 0.70)
-    pixel = wavelength / (4 * aperture) * _log_uniform(rng, 0.5, 4.0)  # in units of the optics' Nyquist sampling
+    low, high = _PIXEL_SIZES
+    nyquist = wavelength / (4 * aperture)
+    pixel = nyquist * (_log_uniform(rng, low, _FINE_PIXELS) if fine else _log_uniform(rng, _FINE_PIXELS, high))
     aberrations = {name: float(rng.normal(0, 0.04)) for name in ABERRATIONS}
     microscope = Microscope(aperture, pixel, wavelength, index, aberrations)
-    defocus = radius_px / microscope.blur_per_um * rng.choice([-1, 1])
-    return _centred(defocus_psf(microscope, float(defocus)))
-
-
-def _centred(psf: np.ndarray) -> np.ndarray:
-    """The function with its centroid in the middle: coma moves it, and the truth does not move along."""
-    shift = psf.shape[0] // 2 - np.array(ndimage.center_of_mass(psf))
-    moved = np.maximum(fft.ifft2(ndimage.fourier_shift(fft.fft2(psf), shift)).real, 0)
-    return (moved / moved.sum()).astype(np.float32)
+    defocus = float(radius_px / microscope.blur_per_um * rng.choice([-1, 1]))
+    # coma moves the image, and the truth does not move along
+    in_focus = defocus_psf(microscope, 0.0, centred=True) if fine else None
+    return Optics(defocus_psf(microscope, defocus, centred=True), in_focus)
 
 
 def _zoomed_patch(pixels: np.ndarray, side: int, zoom: float, rng: np.random.Generator) -> np.ndarray:
@@ -163,16 +190,22 @@ def _turn(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _texture(side: int, rng: np.random.Generator) -> np.ndarray:
-    """Band-limited noise of unit variance."""
-    noise = ndimage.gaussian_filter(rng.standard_normal((side, side), dtype=np.float32), _log_uniform(rng, 0.7, 8))
-    return noise / max(float(noise.std()), 1e-6)
+    """Random structure of unit variance: of one size, of all sizes, or spots."""
+    kind, noise = rng.integers(3), rng.standard_normal((side, side), dtype=np.float32)
+    if kind == 0:
+        texture = ndimage.gaussian_filter(noise, _log_uniform(rng, 0.7, 8))
+    elif kind == 1:  # as chromatin: the spectrum falls off by a power of the frequency
+        frequency = np.hypot(fft.fftfreq(side)[:, None], fft.rfftfreq(side)[None])
+        falling = np.maximum(frequency, 1 / side) ** -rng.uniform(0.5, 2)
+        texture = fft.irfft2(fft.rfft2(noise) * falling.astype(np.float32), (side, side))
+    else:  # nucleoli and foci
+        spots = (rng.random((side, side)) < _log_uniform(rng, 2e-4, 1e-2)) * np.sign(noise + rng.choice([-1, 0, 1]))
+        texture = ndimage.gaussian_filter(spots.astype(np.float32), _log_uniform(rng, 0.8, 5))
+    return texture / max(float(texture.std()), 1e-6)
 
 
-def _defocus(sharp: np.ndarray, psfs: list[np.ndarray], pad: int, rng: np.random.Generator) -> np.ndarray:
-    """The scene through one point-spread function, or a tilted or thick sample through two; cut by `pad` a side."""
-    spectrum_side = fft.next_fast_len(sharp.shape[0], real=True)
-    spectrum = fft.rfft2(sharp, (spectrum_side, spectrum_side))
-    planes = [_filter(spectrum, spectrum_side, psf, pad, sharp.shape[0]) for psf in psfs]
+def _mix(planes: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """One depth as it is; two depths as those of a thick or a tilted sample."""
     if len(planes) == 1:
         return planes[0]
     if rng.random() < 0.5:  # thick: part of the light comes from another depth
@@ -185,13 +218,20 @@ def _defocus(sharp: np.ndarray, psfs: list[np.ndarray], pad: int, rng: np.random
     return ((1 - weight) * planes[0] + weight * planes[1]).astype(np.float32)
 
 
-def _filter(spectrum: np.ndarray, spectrum_side: int, psf: np.ndarray, pad: int, side: int) -> np.ndarray:
-    product = spectrum * fft.rfft2(psf, (spectrum_side, spectrum_side))
-    centre = psf.shape[0] // 2
-    full = fft.irfft2(product, (spectrum_side, spectrum_side))
+def _spectrum(scene: np.ndarray) -> np.ndarray:
+    side = fft.next_fast_len(scene.shape[0], real=True)
+    padded = np.zeros((side, side), np.float32)
+    padded[: scene.shape[0], : scene.shape[1]] = scene
+    return fft.rfft2(padded)
+
+
+def _filter(spectrum: np.ndarray, psf: np.ndarray, pad: int, side: int) -> np.ndarray:
+    """The scene of this spectrum through a point-spread function, cut by `pad` to (side, side)."""
+    full_side = spectrum.shape[0]
+    full = fft.irfft2(spectrum * fft.rfft2(psf, (full_side, full_side)), (full_side, full_side))
     # the wrap of the circular convolution falls into the margin that is cut off
-    low = pad + centre
-    return full[low : low + side - 2 * pad, low : low + side - 2 * pad].astype(np.float32)
+    low = pad + psf.shape[0] // 2
+    return full[low : low + side, low : low + side].astype(np.float32)
 
 
 def _record(blurred: np.ndarray, rng: np.random.Generator, config: SimulationConfig) -> np.ndarray:
