@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -185,22 +187,25 @@ def test_one_bad_file_does_not_end_the_run(run: Any, tmp_path: Path, folder: Pat
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.tif", "b.ome.tiff"]
 
 
+@pytest.mark.parametrize(
+    ("error", "words"), [(MemoryError(), "not enough memory"), (ZeroDivisionError("why"), "unexpected Zero")]
+)
 def test_a_failure_within_the_engine_does_not_end_the_run(
-    run: Any, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    run: Any, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
 ) -> None:
     original = Deblurrer.run
 
     def failing(self: Deblurrer, view: Any, **options: Any) -> Iterator[Any]:
         if not failures:
             failures.append(1)
-            raise MemoryError
+            raise error
         return original(self, view, **options)
 
     failures: list[int] = []
     monkeypatch.setattr(Deblurrer, "run", failing)
     result = run("deblur", folder, "-o", tmp_path / "out")
     assert result.status == 1
-    assert "a.tif: not enough memory" in result.err
+    assert f"a.tif: {words}" in result.err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.ome.tiff"]
 
 
@@ -217,18 +222,24 @@ def test_results_are_replaced_only_when_allowed(run: Any, tmp_path: Path, folder
     assert read_image(out / "a.tif").shape == (40, 48)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(
-    run: Any, tmp_path: Path, stack_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Any, tmp_path: Path, stack_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def interrupted(self: Deblurrer, view: Any, **options: Any) -> Iterator[Any]:
         yield from ()
-        raise KeyboardInterrupt
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+        raise AssertionError("not interrupted")
+
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
 
     monkeypatch.setattr(Deblurrer, "run", interrupted)
     result = run("deblur", stack_path, "-o", f"{tmp_path / 'out'}/")
     assert result.status == 130
     assert result.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == [stack_path]
+    assert handlers == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
 
 
 def test_an_unexpected_error_is_one_line(
@@ -241,7 +252,8 @@ def test_an_unexpected_error_is_one_line(
     result = run("deblur", stack_path, "-o", tmp_path / "out.tif")
     assert result.status == 1
     assert result.err == (
-        "mpt-deblur: unexpected ZeroDivisionError: one two; please report it, with what mpt-deblur --traceback shows.\n"
+        f"mpt-deblur: {stack_path}: unexpected ZeroDivisionError: one two; "
+        "please report it, with what mpt-deblur --traceback shows.\n"
     )
     assert "Traceback" in run("--traceback", "deblur", stack_path, "-o", tmp_path / "out.tif").err
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import math
+import signal
 import sys
-from collections.abc import Generator
+import threading
+import traceback
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from napari_mpt_deblur.errors import AxesError, DeblurError, ModelError, ParameterError
@@ -21,6 +25,31 @@ PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 def complain(message: str) -> None:
     """One line on the standard error output."""
     print(f"mpt-deblur: {' '.join(message.split())}", file=sys.stderr)
+
+
+def complain_of_unexpected(error: Exception, *, where: str = "", with_traceback: bool = False) -> None:
+    """One line on an error that is not the user's."""
+    if with_traceback:
+        traceback.print_exception(error)
+    reason = f"unexpected {type(error).__name__}: {error}"
+    complain(f"{where}{reason}; please report it, with what mpt-deblur --traceback shows.")
+
+
+@contextmanager
+def polite_kill() -> Iterator[None]:
+    """Let a termination signal end the command as Ctrl-C does, so that nothing half-written is left behind."""
+    if threading.current_thread() is not threading.main_thread():  # others may not set handlers
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from napari_mpt_deblur.cli.console import (
     axes,
     check_model,
     complain,
+    complain_of_unexpected,
     follow,
     make_deblurrer,
     size,
@@ -82,12 +83,21 @@ def run(arguments: argparse.Namespace) -> int:
             complain(str(error))
             failures += 1
             continue
+        except Exception as error:
+            complain_of_unexpected(error, where=f"{job.source}: ", with_traceback=arguments.traceback)
+            failures += 1
+            continue
         # what the arguments are to blame for ends the run; torch is loaded only now that there is something to do
         deblurrer = deblurrer or make_deblurrer(arguments)
         try:
             _restore(job, view, deblurrer, arguments, make_folder=plan.folder is not None)
         except (DeblurError, MemoryError) as error:
             complain(_about(job, error))
+            failures += 1
+        except OSError:  # of our own output, such as a pipe whose reader has gone: not this file's fault
+            raise
+        except Exception as error:
+            complain_of_unexpected(error, where=f"{job.source}: ", with_traceback=arguments.traceback)
             failures += 1
     total = len(plan.jobs) + len(plan.problems)
     if failures and total > 1:

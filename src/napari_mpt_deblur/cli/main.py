@@ -6,13 +6,12 @@ import argparse
 import io
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
 from napari_mpt_deblur import __version__
 from napari_mpt_deblur.cli import deblur, demo, models, train
-from napari_mpt_deblur.cli.console import FAILED, INTERRUPTED, USAGE, complain
+from napari_mpt_deblur.cli.console import FAILED, INTERRUPTED, USAGE, complain, complain_of_unexpected, polite_kill
 from napari_mpt_deblur.errors import DeblurError, ParameterError
 
 
@@ -57,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # file names may hold what a terminal cannot show
     arguments = build_parser().parse_args(argv)
     try:
-        status = int(arguments.run(arguments))
+        with polite_kill():
+            status = int(arguments.run(arguments))
         sys.stdout.flush()
         return status
     except ParameterError as error:
@@ -76,10 +76,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         complain("the computer's memory is full: close other programs, or give smaller images.")
         return FAILED
     except Exception as error:
-        if arguments.traceback:
-            traceback.print_exc()
-        reason = " ".join(str(error).split())
-        complain(
-            f"unexpected {type(error).__name__}: {reason}; please report it, with what mpt-deblur --traceback shows."
-        )
+        complain_of_unexpected(error, with_traceback=arguments.traceback)
         return FAILED
