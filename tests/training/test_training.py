@@ -228,6 +228,18 @@ def test_the_best_score_counts_for_its_own_validation_pairs_only(images, tmp_pat
     assert other.iteration == 3
 
 
+@pytest.mark.parametrize(
+    ("loss", "value"), [("l1", 0.5), ("mse", 0.5), ("rmse", (0 + 1) / 2)], ids=["l1", "mse", "rmse"]
+)
+def test_losses_of_one_perfect_image_and_one_that_is_off_by_one(images, tmp_path, loss, value):
+    trainer = Trainer(_config(loss=loss), tmp_path, images[:2], images[2:])
+    blurred = torch.rand(2, 1, SIDE, SIDE)
+    trainer.network.forward = lambda x: x * trainer.network.input.weight.sum() * 0 + x
+    sharp = blurred.clone()
+    sharp[1] += 1
+    assert trainer._step(blurred, sharp) == pytest.approx(value, abs=1e-3)
+
+
 def test_learning_rate_warms_up_and_falls_to_its_floor(images, tmp_path):
     trainer = Trainer(_config(iterations=100, warmup=10), tmp_path, images[:2], images[2:])
     rates = [trainer._learning_rate(i) for i in range(101)]
@@ -249,7 +261,7 @@ def test_config_survives_json():
         ("iterations = 0", "at least 1"),
         ("patch_px = [100]\nbatch = [1]", "multiples"),
         ("patch_px = [128, 256]\nbatch = [1]", "same number"),
-        ("loss = 'l3'", "l1 or mse"),
+        ("loss = 'l3'", "l1, mse or rmse"),
         ("ema = 1.0", "ema"),
         ("[simulation]\nphotons = [5, 1]", "photons"),
         ("[simulation]\nin_focus = 2", "share"),

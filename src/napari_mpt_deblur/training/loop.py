@@ -6,7 +6,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,14 @@ from napari_mpt_deblur.restoration.devices import pick_precision
 from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.simulation import DefocusPairs, SharpImage
 
+_SMALLEST_MSE = 1e-6  # below, an image is restored: its root mean square has no slope to speak of
+
+
+def _rmse(restored: Tensor, sharp: Tensor) -> Tensor:
+    return ((restored - sharp).square().mean((1, 2, 3)) + _SMALLEST_MSE).sqrt().mean()
+
+
+_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": F.l1_loss, "mse": F.mse_loss, "rmse": _rmse}
 _STATE = "state.pt"
 _LOG = "log.jsonl"
 _VALIDATION_SIDE_PX = 256
@@ -191,7 +199,7 @@ class Trainer:
         self.network.train()
         with self._autocast():
             restored = self.network(blurred)
-        loss = (F.l1_loss if self.config.loss == "l1" else F.mse_loss)(restored.float(), sharp)
+        loss = _LOSSES[self.config.loss](restored.float(), sharp)
         self._check(loss, "loss")
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

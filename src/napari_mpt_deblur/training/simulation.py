@@ -16,7 +16,7 @@ from napari_mpt_deblur.optics.psf import ABERRATIONS, Microscope, defocus_psf
 from napari_mpt_deblur.training.config import SimulationConfig
 
 _DEFAULT_DIAMETER_PX = 20.0
-_ZOOMS = (0.25, 4.0)  # beyond, an image is no longer sharp at the scale it is brought to
+_ZOOMS = (0.25, 6.0)  # beyond, an image is no longer sharp at the scale it is brought to
 _ENLARGED = 1.5  # zoom from which an image has lost the fine detail of its new scale
 _PIXEL_SIZES = (0.5, 4.0)  # in units of the optics' Nyquist sampling
 _FINE_PIXELS = 1.6  # below, the image in focus shows the optics' own blur
@@ -63,7 +63,7 @@ class OpticsBank:
             rng = np.random.default_rng([seed, 1, number])
             fine, focused = bool(rng.random() < 0.5), bool(rng.random() < 0.15)
             low, high = config.disc_radius_px
-            radius = rng.uniform(0, low) if focused else low + (high - low) * rng.random() ** 1.5
+            radius = rng.uniform(0, low) if focused else rng.uniform(low, high)
             self._drawn.setdefault((fine, focused), []).append(_draw_optics(rng, config, fine, radius))
 
     def draw(self, rng: np.random.Generator, fine: bool, focused: bool) -> Optics:
