@@ -2,8 +2,8 @@
 
 Reads the two data sets of MPT_DEBLUR_DATA with their own splits, and leaves out of both
 
-- what nearly repeats the image that the stardist package ships (the demo's image): a patch of one is found in the
-  other with a normalised cross-correlation above 0.8;
+- what nearly repeats the image that the stardist package ships (the demo's image): a patch of either is found in the
+  other, turned or mirrored or as it is, with a normalised cross-correlation above 0.8;
 - images of fewer than 40 grey levels (they show steps, not intensities), and of the validation fewer than 64;
 - images whose own noise is above 3 % of their range: a network is not to learn it.
 
@@ -25,21 +25,38 @@ from skimage.restoration import estimate_sigma
 from napari_mpt_deblur.optics.sample import sample_focus_stack
 
 DATA = Path(os.environ.get("MPT_DEBLUR_DATA", Path(__file__).parents[1] / "../shared/data"))
-PATCH = 160  # large enough to hold many nuclei: one round spot looks like any other
+PATCH = 112  # large enough to hold many nuclei: one round spot looks like any other
 SAME = 0.8
 NOISE = 0.03
 
 
 def repeats_sample(image: np.ndarray, sample: np.ndarray) -> float:
-    """Largest correlation of patches of the sample with the image, at the image's own scale."""
+    """Largest correlation of patches of one with the other, in all orientations, at the images' own scale.
+
+    The smaller image is cut into patches that are looked for in the larger, so that an overlap of
+    two patches' length a side holds one whole.
+    """
+    small, large = sorted((image, sample), key=lambda each: each.size)
     best = 0.0
-    steps = range(0, sample.shape[0] - PATCH + 1, PATCH)
-    for y in steps:
-        for x in steps:
-            patch = sample[y : y + PATCH, x : x + PATCH]
-            if patch.std() > 0.2 * sample.std():  # an empty patch correlates with any emptiness
-                best = max(best, float(match_template(image, patch).max()))
+    for y in _starts(small.shape[0]):
+        for x in _starts(small.shape[1]):
+            patch = small[y : y + PATCH, x : x + PATCH]
+            if patch.std() < 0.2 * small.std():  # an empty patch correlates with any emptiness
+                continue
+            for turned in (np.rot90(mirrored, k) for mirrored in (patch, patch[::-1]) for k in range(4)):
+                if all(a <= b for a, b in zip(turned.shape, large.shape, strict=True)):
+                    best = max(best, float(match_template(large, turned).max()))
     return best
+
+
+def _starts(size: int) -> range:
+    return range(0, max(1, size - PATCH + 1), PATCH)
+
+
+def own_noise(image: np.ndarray) -> float:
+    """Standard deviation of an image's pixel noise, in units of its range."""
+    low, high = np.percentile(image, (1, 99.8))
+    return float(estimate_sigma(image)) / max(float(high - low), 1.0)
 
 
 def main(folder: str) -> None:
@@ -52,10 +69,8 @@ def main(folder: str) -> None:
             if levels < (40 if entry["split"] == "train" else 64):
                 continue
             image = imread(path).astype(np.float32)
-            low, high = np.percentile(image, (1, 99.8))
-            noise = float(estimate_sigma(image)) / max(high - low, 1)
-            if noise > NOISE:
-                print(f"left out, noise is {noise:.2f} of the range: {path.name}")
+            if own_noise(image) > NOISE:
+                print(f"left out, its own noise is too strong: {path.name}")
                 continue
             likeness = repeats_sample(image, sample)
             if likeness > SAME:

@@ -3,6 +3,10 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 PYTHON=${PYTHON:-python3} VENV=${VENV:-.venv}
+"$PYTHON" -c "import sys; sys.exit(sys.version_info < (3, 11))" || {
+    echo "Python 3.11 or newer is needed; $PYTHON is missing or older. Name another: PYTHON=python3.12 bash $0" >&2
+    exit 1
+}
 
 # What Qt 6 needs to draw without and with a window, and a virtual display for the second.
 SYSTEM_PACKAGES=(

@@ -222,6 +222,21 @@ def test_results_are_replaced_only_when_allowed(run: Any, tmp_path: Path, folder
     assert read_image(out / "a.tif").shape == (40, 48)
 
 
+def test_a_reader_s_unexpected_error_does_not_end_the_run(
+    run: Any, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(path: Path, *arguments: Any, **options: Any) -> Any:
+        if path.name.startswith("a"):
+            raise ZeroDivisionError("why")
+        return read_image(path, *arguments, **options)
+
+    monkeypatch.setattr("napari_mpt_deblur.cli.deblur.read_image", broken)
+    result = run("deblur", folder, "-o", tmp_path / "out")
+    assert result.status == 1
+    assert "a.tif: unexpected ZeroDivisionError" in result.err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.ome.tiff"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing(
     run: Any, tmp_path: Path, stack_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -86,3 +87,22 @@ def test_a_folder_that_cannot_be_written_is_said_before_the_work(
     assert result.status == 1
     assert words in result.err
     assert result.err.count("\n") == 1
+
+
+def test_a_demo_that_fails_half_way_leaves_nothing(
+    run: Any, tmp_path: Path, small_sample: FocusStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("napari_mpt_deblur.cli.comparison.draw_comparison", full)
+    result = run("demo", "--output", tmp_path / "new")
+    assert result.status == 1
+    assert "disk is full" in result.err
+    assert not (tmp_path / "new").exists()
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "sharp.tif").write_text("old")
+    assert run("demo", "--output", old).status == 1
+    assert [path.name for path in old.iterdir()] == ["sharp.tif"]
+    assert (old / "sharp.tif").read_text() == "old"

@@ -6,14 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from napari_mpt_deblur.checkpoints import DEFAULT_MODEL, library
 
 BUNDLED = Path(library.__file__).parents[1] / "models" / f"{DEFAULT_MODEL}.safetensors"
 
 
-@pytest.mark.slow
 def test_the_demo_gains_what_it_promises(run: Any, tmp_path: Path) -> None:
     assert run("demo", "--output", tmp_path, "--model", BUNDLED).status == 0
     report = json.loads((tmp_path / "report.json").read_text())

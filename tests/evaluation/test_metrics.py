@@ -53,11 +53,15 @@ def test_refuses_a_constant_truth_without_a_peak():
         psnr(np.ones((8, 8)), np.zeros((8, 8)))
 
 
-def test_deconvolution_told_the_truth_gains():
+@pytest.mark.parametrize("padded", [True, False])
+def test_deconvolution_told_the_truth_gains(padded):
     y, x = np.mgrid[:64, :64]
     sharp = 100 + 1000.0 * ((x // 8 + y // 8) % 2)
     psf = defocus_psf(Microscope(0.5, 0.65), 4.0)
     blurred = blur(sharp, psf)
-    name, restored = best_deconvolution(blurred, psf, sharp)
+    name, restored = best_deconvolution(blurred, psf, sharp, padded=padded)
     assert name.startswith(("Richardson-Lucy", "Wiener"))
-    assert psnr(restored, sharp) > psnr(blurred, sharp) + 2
+    middle = np.s_[16:-16, 16:-16]
+    assert psnr(restored[middle], sharp[middle]) > psnr(blurred[middle], sharp[middle]) + 2
+    edges = [psnr(best_deconvolution(blurred, psf, sharp, padded=each)[1], sharp) for each in (True, False)]
+    assert edges[0] > edges[1] + 1

@@ -56,6 +56,29 @@ def test_the_work_around_the_tiles_grows_with_their_number_only(
     assert len(asked) == 3
 
 
+def test_a_run_can_be_left_while_intensities_are_measured(model: Model, scene: Callable) -> None:
+    """A lazy stack's planes are read one between two steps, not all in one."""
+    image = scene(5, 40, 40)
+
+    class Lazy:
+        shape, dtype, reads = image.shape, image.dtype, 0
+
+        def __getitem__(self, key: Any) -> np.ndarray:
+            Lazy.reads += 1
+            return image[key]
+
+    steps = Deblurrer(model, precision="float32").run(ImageView.of(Lazy(), "ZYX"))
+    seen = []
+    for _ in range(6):
+        seen.append((next(steps).done, Lazy.reads))
+    steps.close()
+    assert seen == [(0, 0), (0, 0), (0, 1), (0, 2), (0, 3), (0, 4)]
+
+
+def test_numbers_of_numpy_are_numbers(model: Model) -> None:
+    assert Deblurrer(model, tile_px=np.int64(256), batch=np.uint8(2)).settings.tile_px == 256
+
+
 def test_closing_the_generator_ends_the_work_and_frees_its_memory(
     model: Model, scene: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

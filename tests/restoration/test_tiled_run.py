@@ -168,11 +168,12 @@ def real_field(folder: Path) -> tuple[np.ndarray, float]:
     return blurred, float(np.percentile(image, 99.8) - np.percentile(image, 1))
 
 
-def test_real_fields_show_no_seam(data_folder: Path, bundled: Model, restore: Callable) -> None:
+@pytest.mark.parametrize("tile", [256, 384, 512])
+def test_real_fields_show_no_seam(data_folder: Path, bundled: Model, restore: Callable, tile: int) -> None:
     """PSNR of tiled against untiled, and the difference near the borders of tiles against that elsewhere."""
     image, peak = real_field(data_folder)
     whole = restore(image, use=bundled, tile_px=1024, dtype="float32")
-    tiled = restore(image, use=bundled, tile_px=256, dtype="float32")
+    tiled = restore(image, use=bundled, tile_px=tile, dtype="float32")
     assert len(whole.record["tiles"]["rows"]) == 1
     assert loss_db(tiled.array, whole.array, peak) > 45
     near = _near_borders(tiled.record["tiles"], image.shape)

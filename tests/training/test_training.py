@@ -9,7 +9,7 @@ from scipy.ndimage import center_of_mass, gaussian_filter, zoom
 
 from napari_mpt_deblur.checkpoints import load_model
 from napari_mpt_deblur.errors import TrainingError
-from napari_mpt_deblur.networks import MPT, MPTConfig
+from napari_mpt_deblur.networks import MPTConfig
 from napari_mpt_deblur.training.config import SimulationConfig, TrainingConfig
 from napari_mpt_deblur.training.loop import Trainer
 from napari_mpt_deblur.training.simulation import DefocusPairs, OpticsBank, SharpImage
@@ -90,8 +90,8 @@ def test_in_focus_pairs_without_noise_differ_little(images):
     defocused = _median_difference(images, in_focus=0, disc_radius_px=(6, 7))
     assert _median_difference(images, in_focus=1) < 0.4 * defocused
     large = [SharpImage(zoom(image.pixels, 3, order=3), 60.0) for image in images]
-    coarse = _median_difference(large, in_focus=1, disc_radius_px=(1e-3, 2e-3))
-    assert coarse < 0.02 * defocused
+    fine = _median_difference(large, in_focus=1, disc_radius_px=(1e-3, 2e-3))
+    assert fine < 0.02 * defocused
 
 
 def test_finely_sampled_pairs_end_at_the_optics_own_resolution():
@@ -130,7 +130,7 @@ def test_point_spread_functions_are_centred():
     drawn = [bank.draw(rng, fine, focused) for fine in (True, False) for focused in (True, False) for _ in range(8)]
     for psf in (psf for optics in drawn for psf in optics if psf is not None):
         assert psf.sum() == pytest.approx(1, abs=1e-4)
-        np.testing.assert_allclose(center_of_mass(psf), psf.shape[0] // 2, atol=0.15)
+        np.testing.assert_allclose(center_of_mass(psf), psf.shape[0] // 2, atol=0.1)
     assert {optics.in_focus is None for optics in drawn} == {True, False}
 
 
@@ -161,13 +161,27 @@ def test_stopped_and_resumed_equals_uninterrupted(images, tmp_path):
 
 
 def test_it_starts_from_a_model(images, tmp_path):
-    start = MPT(TINY)
-    trainer = Trainer(_config(), tmp_path, images[:2], images[2:], start=start)
-    for name, values in start.state_dict().items():
+    first, _ = _train(_config(iterations=1, validate_every=1), tmp_path / "first", images)
+    start = load_model(first.last_path, "cpu")
+    trainer = Trainer(_config(), tmp_path / "second", images[:2], images[2:], start=start)
+    for name, values in start.network.state_dict().items():
         assert torch.equal(trainer.network.state_dict()[name], values)
         assert torch.equal(trainer.average.state_dict()[name], values)
     with pytest.raises(TrainingError, match="another network"):
-        Trainer(_config(), tmp_path, images[:2], images[2:], start=MPT(MPTConfig.compact()))
+        Trainer(_config(network=MPTConfig.compact(), patch_px=(128,)), tmp_path, images[:2], images[2:], start=start)
+
+
+def test_the_model_says_what_came_before_it(images, tmp_path):
+    first, _ = _train(_config(iterations=1, validate_every=1), tmp_path / "first", images)
+    start = load_model(first.last_path, "cpu")
+    folder = tmp_path / "second"
+    Trainer(_config(), folder, images[:2], images[2:], start=start).save()
+    _train(_config(iterations=3, loss="mse"), folder, images)
+    history = load_model(folder / "last.safetensors", "cpu").config.training["history"]
+    assert history[0]["started_from"] == start.sha256
+    assert history[0]["training"]["iterations"] == 1
+    assert history[1]["config"]["loss"] == "l1"
+    assert len(history) == 2
 
 
 def test_training_learns_and_its_weights_load(images, tmp_path):
@@ -229,14 +243,14 @@ def test_the_best_score_counts_for_its_own_validation_pairs_only(images, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("loss", "value"), [("l1", 0.5), ("mse", 0.5), ("rmse", (0 + 1) / 2)], ids=["l1", "mse", "rmse"]
+    ("loss", "value"), [("l1", 0.5), ("mse", 1.0), ("rmse", 2**0.5 / 2)], ids=["l1", "mse", "rmse"]
 )
-def test_losses_of_one_perfect_image_and_one_that_is_off_by_one(images, tmp_path, loss, value):
+def test_losses_of_one_perfect_image_and_one_that_is_off_by_two_in_half_its_pixels(images, tmp_path, loss, value):
     trainer = Trainer(_config(loss=loss), tmp_path, images[:2], images[2:])
     blurred = torch.rand(2, 1, SIDE, SIDE)
     trainer.network.forward = lambda x: x * trainer.network.input.weight.sum() * 0 + x
     sharp = blurred.clone()
-    sharp[1] += 1
+    sharp[1, :, : SIDE // 2] += 2
     assert trainer._step(blurred, sharp) == pytest.approx(value, abs=1e-3)
 
 
@@ -261,6 +275,15 @@ def test_config_survives_json():
         ("iterations = 0", "at least 1"),
         ("patch_px = [100]\nbatch = [1]", "multiples"),
         ("patch_px = [128, 256]\nbatch = [1]", "same number"),
+        ("seed = -1", "seed"),
+        ("iterations = 10.5", "iterations"),
+        ("warmup = 'x'", "warmup"),
+        ("learning_rate = inf", "learning_rate"),
+        ("weight_decay = -1", "weight_decay"),
+        ("batch = [4.5, 1]", "batch"),
+        ("patch_px = [128.0, 256]", "patch_px"),
+        ("[simulation]\npsf_count = 2.5", "psf_count"),
+        ("[simulation]\nthick = nan", "thick"),
         ("loss = 'l3'", "l1, mse or rmse"),
         ("ema = 1.0", "ema"),
         ("[simulation]\nphotons = [5, 1]", "photons"),

@@ -43,6 +43,7 @@ def polite_kill() -> Iterator[None]:
         return
 
     def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # clean up undisturbed
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGTERM, interrupt)

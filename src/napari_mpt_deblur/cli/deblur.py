@@ -90,15 +90,15 @@ def run(arguments: argparse.Namespace) -> int:
         # what the arguments are to blame for ends the run; torch is loaded only now that there is something to do
         deblurrer = deblurrer or make_deblurrer(arguments)
         try:
-            _restore(job, view, deblurrer, arguments, make_folder=plan.folder is not None)
+            done = _restore(job, view, deblurrer, arguments, make_folder=plan.folder is not None)
         except (DeblurError, MemoryError) as error:
             complain(_about(job, error))
             failures += 1
-        except OSError:  # of our own output, such as a pipe whose reader has gone: not this file's fault
-            raise
         except Exception as error:
             complain_of_unexpected(error, where=f"{job.source}: ", with_traceback=arguments.traceback)
             failures += 1
+        else:
+            print(done)
     total = len(plan.jobs) + len(plan.problems)
     if failures and total > 1:
         complain(f"{failures} of {total} inputs failed.")
@@ -119,7 +119,8 @@ def _open(job: Job, arguments: argparse.Namespace, *, make_folder: bool) -> Imag
 
 def _restore(
     job: Job, view: ImageView, deblurrer: Deblurrer, arguments: argparse.Namespace, *, make_folder: bool
-) -> None:
+) -> str:
+    """Restore one file; what was done in a line."""
     dtype = None if arguments.dtype == "input" else arguments.dtype
     folder = atomic.new_folder(job.target.parent) if make_folder else nullcontext()
     target = create_image(
@@ -134,7 +135,7 @@ def _restore(
     with folder, target as sink:
         restored = follow(deblurrer.run(view, dtype=dtype, out=sink), job.source.name)
         sink.description = json.dumps(restored.record, default=str)
-    print(f"{job.source} -> {job.target} ({'; '.join(_facts(view, restored.record))})")
+    return f"{job.source} -> {job.target} ({'; '.join(_facts(view, restored.record))})"
 
 
 def _facts(view: ImageView, record: dict[str, Any]) -> list[str]:

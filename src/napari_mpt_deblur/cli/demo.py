@@ -7,6 +7,7 @@ import json
 import math
 import os
 import statistics
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,8 @@ def run(arguments: argparse.Namespace) -> int:
     deblurrer = make_deblurrer(arguments)
     restored = follow(deblurrer.run(view), "demo")
     report = measure(sample, restored.array) | {"record": restored.record}
-    atomic.make_folder(folder)
-    _write(folder, sample, restored.array, report)
+    with atomic.new_folder(folder):
+        _write(folder, sample, restored.array, report)
     print(summary(report))
     print(f"Pictures and figures are in {folder.resolve()}: look at comparison.png")
     return DONE
@@ -101,14 +102,15 @@ def _write(folder: Path, sample: FocusStack, deblurred: np.ndarray, report: dict
     from napari_mpt_deblur.cli.comparison import draw_comparison
 
     um, step = sample.pixel_size_um, sample.z_step_um
-    sharp = undo_to_dtype(sample.sharp, sample.stack.dtype)
-    write_image(folder / "sharp.tif", sharp, "YX", um, overwrite=True)
-    write_image(folder / "blurred.tif", sample.stack, "ZYX", um, step, overwrite=True)
-    write_image(folder / "deblurred.tif", deblurred, "ZYX", um, step, overwrite=True)
-    with atomic_path(folder / "comparison.png", overwrite=True) as temporary:
-        draw_comparison(sample, deblurred, report).save(temporary, format="PNG")
-    with atomic_path(folder / "report.json", overwrite=True) as temporary:
-        temporary.write_text(json.dumps(_plain(report), indent=2, default=str) + "\n", encoding="utf-8")
+    with ExitStack() as stack:  # all of them or none
+        sharp, blurred, restored, comparison, text = (
+            stack.enter_context(atomic_path(folder / name, overwrite=True)) for name in _FILES
+        )
+        write_image(sharp, undo_to_dtype(sample.sharp, sample.stack.dtype), "YX", um)
+        write_image(blurred, sample.stack, "ZYX", um, step)
+        write_image(restored, deblurred, "ZYX", um, step)
+        draw_comparison(sample, deblurred, report).save(comparison, format="PNG")
+        text.write_text(json.dumps(_plain(report), indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_mpt_deblur.cli.console import DONE, INTERRUPTED, complain, pixels, size, subparser
-from napari_mpt_deblur.errors import ParameterError, TrainingError
+from napari_mpt_deblur.errors import DeblurError, ParameterError, TrainingError
 from napari_mpt_deblur.images.atomic import check_creatable, make_folder
+from napari_mpt_deblur.networks.config import MPTConfig
 from napari_mpt_deblur.training.config import TrainingConfig
 
 if TYPE_CHECKING:
@@ -38,7 +39,9 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of TrainingConfig's settings")
     parser.add_argument(
-        "--start-from", metavar="MODEL", help="begin with this model's weights (name or path) and its network"
+        "--start-from",
+        metavar="MODEL",
+        help="begin with this model's weights (name or path) and its network, where the folder holds no run yet",
     )
     parser.add_argument("--iterations", type=pixels, help="how many (replaces the configuration's)")
     parser.add_argument("--minutes", type=size, help="stop after this time; the same command goes on later")
@@ -49,9 +52,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train to the end, to the time limit or until stopped; what was learnt is kept in each case."""
-    config = _config(arguments)
     check_creatable(arguments.output / "x")
-    trainer = _trainer(arguments, config)
+    trainer = _trainer(arguments)
     config = trainer.config
     make_folder(arguments.output)
     if arguments.restart:
@@ -61,8 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
     with _stop_between_steps() as stop:
         try:
             _follow(trainer, arguments.minutes, stop)
-        finally:
+        except Exception:
             trainer.save()
+            raise
+        trainer.save()  # not where a step was torn: weights, average and the number of the step would not fit
     print(f"Weights: {trainer.best_path if trainer.best_path.exists() else trainer.last_path}")
     if stop.is_set() and trainer.iteration < config.iterations:
         complain("stopped; the same command goes on from here.")
@@ -94,25 +98,30 @@ def _stop_between_steps() -> Iterator[threading.Event]:
             signal.signal(known, handler)
 
 
-def _config(arguments: argparse.Namespace) -> TrainingConfig:
+def _config(arguments: argparse.Namespace, network: MPTConfig | None) -> TrainingConfig:
     try:
-        config = TrainingConfig.from_toml(arguments.config) if arguments.config else TrainingConfig()
+        if arguments.config:
+            config = TrainingConfig.from_toml(arguments.config, network)
+        else:
+            config = TrainingConfig(network=network or MPTConfig.compact())
         changes = {name: getattr(arguments, name) for name in ("iterations", "seed")}
         return replace(config, **{name: value for name, value in changes.items() if value is not None})
     except TrainingError as error:
         raise ParameterError(str(error)) from error
 
 
-def _trainer(arguments: argparse.Namespace, config: TrainingConfig) -> Trainer:
+def _trainer(arguments: argparse.Namespace) -> Trainer:
     from napari_mpt_deblur.checkpoints import load_model
     from napari_mpt_deblur.restoration import pick_device
     from napari_mpt_deblur.training.loop import Trainer
     from napari_mpt_deblur.training.sharp_images import hold_out, list_images, load_sharp_images
 
-    device = pick_device(arguments.device)
-    start = load_model(arguments.start_from, "cpu").network if arguments.start_from else None
-    if start is not None:
-        config = replace(config, network=start.config)  # patch sizes are checked against it
+    try:
+        device = pick_device(arguments.device)
+        start = load_model(arguments.start_from, "cpu") if arguments.start_from else None
+    except DeblurError as error:  # the arguments are at fault
+        raise ParameterError(str(error)) from error
+    config = _config(arguments, start.network.config if start else None)
     train = list_images(arguments.images)
     if arguments.validation:
         validation = list_images(arguments.validation)

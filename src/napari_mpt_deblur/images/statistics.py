@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,12 +125,31 @@ def measure_normalization(
     ParameterError
         If the percentiles are not two rising numbers from 0 to 100.
     """
+    steps = normalization_steps(view, percentiles, max_pixels)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            measured: Normalization = end.value
+            return measured
+
+
+def normalization_steps(
+    view: ImageView, percentiles: tuple[float, float] = (1.0, 99.8), max_pixels: int = _MAX_PIXELS
+) -> Generator[PlaneIndex, None, Normalization]:
+    """`measure_normalization`, step by step: yields every plane of a lazy image before it is read."""
     low_percentile, high_percentile = _check_percentiles(percentiles)
     lows, highs, sampled = [], [], False
     for channel in range(view.channel_count):
         planes = [plane for plane in view.planes if plane.channel == channel]
-        pixels, part = _sample(view, planes, max_pixels)
-        sampled |= part
+        taken = _sampling(view, planes, max_pixels)
+        sampled |= taken != [(plane, 1, 0) for plane in planes]
+        parts = []
+        for plane, step, first in taken:
+            if not view.in_memory:
+                yield plane
+            parts.append(_finite(_every(step, first, view.read_pixels(plane))))
+        pixels = np.concatenate(parts)
         if not pixels.size:  # nothing but NaN: nothing to restore
             lows.append(0.0)
             highs.append(0.0)
@@ -178,11 +197,11 @@ def undo_to_dtype(plane: np.ndarray, dtype: Any) -> np.ndarray:
     return np.clip(rounded, limits.min, highest).astype(dtype)
 
 
-def _sample(view: ImageView, planes: list[PlaneIndex], max_pixels: int) -> tuple[np.ndarray, bool]:
-    """Finite pixels of evenly spaced planes, and whether some were left out."""
+def _sampling(view: ImageView, planes: list[PlaneIndex], max_pixels: int) -> list[tuple[PlaneIndex, int, int]]:
+    """Which planes of a channel to look at, and of each every how many-th pixel from which on."""
     size = view.height * view.width
     if len(planes) * size <= max_pixels:
-        return _finite(view.read_pixels(plane).ravel() for plane in planes), False
+        return [(plane, 1, 0) for plane in planes]
     if len(planes) > _MAX_PLANES:
         chosen = np.unique(np.linspace(0, len(planes) - 1, _MAX_PLANES).round().astype(int))
         planes = [planes[i] for i in chosen]
@@ -190,7 +209,7 @@ def _sample(view: ImageView, planes: list[PlaneIndex], max_pixels: int) -> tuple
     while step > 1 and math.gcd(step, view.width) > 1:  # a step that shares a factor with the width stays in columns
         step += 1
     # each plane starts elsewhere, so that together they cover the field
-    return _finite(_every(step, (i * 7) % step, view.read_pixels(plane)) for i, plane in enumerate(planes)), True
+    return [(plane, step, (i * 7) % step) for i, plane in enumerate(planes)]
 
 
 def _every(step: int, first: int, plane: np.ndarray) -> np.ndarray:
@@ -198,10 +217,10 @@ def _every(step: int, first: int, plane: np.ndarray) -> np.ndarray:
     return (plane.reshape(-1) if plane.flags.c_contiguous else plane.flat)[first::step]
 
 
-def _finite(parts: Iterable[np.ndarray]) -> np.ndarray:
+def _finite(pixels: np.ndarray) -> np.ndarray:
     """In native byte order; float16 as float32, as percentiles are interpolated in the pixels' own type."""
-    pixels = np.concatenate([part[np.isfinite(part)] for part in parts])
-    return pixels.astype(np.float32) if pixels.dtype == np.float16 else pixels
+    pixels = pixels[np.isfinite(pixels)]
+    return pixels.astype(np.float32 if pixels.dtype == np.float16 else pixels.dtype.newbyteorder("="))
 
 
 def _check_percentiles(percentiles: Any) -> tuple[float, float]:

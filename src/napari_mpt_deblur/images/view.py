@@ -101,6 +101,8 @@ class ImageView:
         ParameterError
             If the pixel size or the diameter is not a number above 0.
         """
+        if isinstance(data, np.ma.MaskedArray):
+            raise ImageError("A masked array cannot be restored: fill it, image.astype('float32').filled(numpy.nan).")
         if not _is_array(data):
             data = _as_array(data)
         _check_dtype(data.dtype)

@@ -10,7 +10,6 @@ import torch
 from napari_mpt_deblur.networks.mpt import MPT, PyramidBlock
 
 
-@torch.no_grad()
 def deepened(network: MPT, stages: Collection[int]) -> MPT:
     """The same function with twice the sub-blocks at some stages.
 
@@ -22,7 +21,7 @@ def deepened(network: MPT, stages: Collection[int]) -> MPT:
     ----------
     network : MPT
     stages : collection of int
-        Counted from 0, the finest.
+        Counted from 0, the finest; others are passed over.
 
     Returns
     -------

@@ -91,7 +91,7 @@ def defocus_psf(
     ----------
     microscope : Microscope
     defocus_um : float
-        Distance of the plane from focus; the sign matters only with spherical aberration.
+        Distance of the plane from focus; the sign matters only with aberrations.
     size_px : int, optional
         Side of the result, odd. By default wide enough for the defocus disc and its rings.
     centred : bool
@@ -100,7 +100,7 @@ def defocus_psf(
     Returns
     -------
     ndarray
-        (size_px, size_px) float32, sum 1, centred.
+        (size_px, size_px) float32, sum 1; its middle is the optical axis, or its centroid.
 
     Raises
     ------
@@ -119,8 +119,9 @@ def defocus_psf(
     low = side // 2 - (size_px * oversampling) // 2
     window = np.s_[low : low + size_px * oversampling, low : low + size_px * oversampling]
     if centred:  # before pixels are formed: the intensity is band-limited on this grid, and so moves without ringing
-        moved = size_px * oversampling // 2 - np.array(ndimage.center_of_mass(intensity[window]))
-        intensity = np.maximum(fft.ifft2(ndimage.fourier_shift(fft.fft2(intensity), moved)).real, 0)
+        for _ in range(2):  # what of the tails lies within the window depends on the shift
+            moved = size_px * oversampling // 2 - np.array(ndimage.center_of_mass(intensity[window]))
+            intensity = np.maximum(fft.ifft2(ndimage.fourier_shift(fft.fft2(intensity), moved)).real, 0)
     intensity = intensity[window]
     pixels = intensity.reshape(size_px, oversampling, size_px, oversampling).sum(axis=(1, 3))
     return (pixels / pixels.sum()).astype(np.float32)

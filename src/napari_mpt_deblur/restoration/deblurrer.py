@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import platform
 import time
 from collections.abc import Callable, Generator
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_mpt_deblur.errors import DeblurError, OutOfMemoryError, ParameterError
-from napari_mpt_deblur.images import ImageView, Normalization, PlaneIndex, measure_normalization
+from napari_mpt_deblur.images import ImageView, Normalization, PlaneIndex
+from napari_mpt_deblur.images.statistics import normalization_steps
 from napari_mpt_deblur.restoration.devices import pick_device
 from napari_mpt_deblur.restoration.planes import PlaneGroup, PlanePixels, ReducedPixels
 from napari_mpt_deblur.restoration.request import Request
@@ -114,9 +116,9 @@ class Deblurrer:
         batch: int | None = None,
         threads: int | None = None,
     ) -> None:
-        for name, number in (("tile", tile_px), ("batch", batch), ("threads", threads)):
-            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < 1):
-                raise ParameterError(f"{name} must be a whole number of at least 1; got {number!r}.")
+        tile_px, batch, threads = (
+            _whole(number, name) for name, number in (("tile", tile_px), ("batch", batch), ("threads", threads))
+        )
         self.model, self.threads = model, threads
         self.device = str(model.device) if str(device) == "auto" else pick_device(device)
         self.settings = Settings.of(model.config.network, self.device, precision, tile_px, batch)
@@ -188,6 +190,7 @@ class Deblurrer:
             One of its kinds, and no RuntimeError, from here and from the generator.
         """
         request = self._request(view, planes, region, dtype)
+        self._scaling(view)  # refuses a diameter that cannot be
         if out is not None:
             request.check_out(out)
         if normalization is not None:
@@ -200,6 +203,12 @@ class Deblurrer:
         return Request.of(view, self.model.config.network.in_channels, planes, region, dtype)
 
     def _scaling(self, view: ImageView) -> PlaneScaling:
+        diameter = view.nucleus_diameter_px
+        if diameter is not None and diameter > max(view.height, view.width):
+            raise ParameterError(
+                f"Nuclei of {diameter:g} pixels do not fit into planes of {view.height} x {view.width}: "
+                "give the diameter in pixels of the image, or leave it out."
+            )
         return PlaneScaling.of(view.nucleus_diameter_px, self.model.config.nucleus_diameter_px)
 
     def _steps(
@@ -208,9 +217,10 @@ class Deblurrer:
         started = time.perf_counter()
         height, width, area = request.reduced(scaling := self._scaling(request.view))
         session = Session(self.model.network, self.settings, height, width, area, self.threads)
-        yield Progress(0, session.tiles_per_plane * len(request.groups), request.groups[0][0])
-        if normalization is None:
-            normalization = measure_normalization(request.view, self.model.config.percentiles)
+        start = Progress(0, session.tiles_per_plane * len(request.groups), request.groups[0][0])
+        yield start
+        if normalization is None:  # reading a lazy image takes its time: whoever drives may stop between planes
+            normalization = yield from _each(normalization_steps(request.view, self.model.config.percentiles), start)
         if out is None:
             out = np.empty(request.shape, request.dtype)
         request.copy_alpha(out)
@@ -244,7 +254,7 @@ class Deblurrer:
             "axes": str(view.axes),
             "shape": list(view.shape),
             "dtype": str(request.dtype),
-            "planes": None if len(request.groups) == len(view.planes) else [list(i) for i in request.positions],
+            "planes": None if request.covers_stack else [list(i) for i in request.positions],
             "region_px": None if request.covers_plane else list(request.region),
             "pixel_size_um": view.pixel_size_um,
             "nucleus_diameter_px": view.nucleus_diameter_px,
@@ -275,6 +285,29 @@ def _guarded(steps: Generator[Progress, None, Restored]) -> Generator[Progress, 
         raise DeblurError(
             f"The computation failed ({reason}): try again with device cpu and precision float32."
         ) from error
+
+
+def _each(steps: Generator[Any, None, Normalization], progress: Progress) -> Generator[Progress, None, Normalization]:
+    """The same steps, told as one progress."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            measured: Normalization = end.value
+            return measured
+        yield progress
+
+
+def _whole(number: Any, name: str) -> int | None:
+    if number is None:
+        return None
+    try:
+        whole = operator.index(number)
+    except TypeError:
+        whole = 0
+    if isinstance(number, bool) or whole < 1:
+        raise ParameterError(f"{name} must be a whole number of at least 1; got {number!r}.")
+    return whole
 
 
 def _versions() -> dict[str, str]:

@@ -70,6 +70,11 @@ class Request:
         return cls(view, groups, region, _dtype(dtype, view), (*leading, y1 - y0, x1 - x0, *samples), positions)
 
     @property
+    def covers_stack(self) -> bool:
+        """Whether all planes are restored."""
+        return len({plane for group in self.groups for plane in group}) == len(self.view.planes)
+
+    @property
     def covers_plane(self) -> bool:
         return self.region == (0, 0, self.view.height, self.view.width)
 

@@ -25,11 +25,12 @@ class SimulationConfig:
     disc_radius_px : tuple of float
         Smallest and largest radius of the geometric defocus disc.
     in_focus : float
-        Share of pairs that are in focus, seen through a microscope.
+        Share, of the pairs that are not `identity`, that are in focus, seen through a microscope.
     identity : float
         Share of pairs that are sharp already: nothing but the camera, or not even that, lies between the two.
     thick : float
-        Share of pairs of which a part, in depth or across the field, is at another defocus.
+        Share, of the pairs that are not `identity`, of which a part, in depth or across the field, is at another
+        defocus.
     numerical_aperture : tuple of float
     photons : tuple of float
         Fewest and most photo-electrons at the brightest; drawn log-uniformly.
@@ -62,15 +63,14 @@ class SimulationConfig:
 
     def __post_init__(self) -> None:
         for name in ("nucleus_px", "disc_radius_px", "numerical_aperture", "photons", "read_noise"):
-            low, high = pair = tuple(map(float, getattr(self, name)))
+            low, high = pair = tuple(_number(value, name) for value in getattr(self, name))
             object.__setattr__(self, name, pair)
             if not 0 < low <= high < math.inf:
                 raise TrainingError(f"{name} must be a low and a high number above 0; got {list(pair)}.")
         for name in ("native_scale", "in_focus", "identity", "thick", "inverted", "textured", "empty"):
-            if not 0 <= getattr(self, name) <= 1:
+            if not 0 <= _number(getattr(self, name), name) <= 1:
                 raise TrainingError(f"{name} is a share between 0 and 1; got {getattr(self, name)}.")
-        if self.psf_count < 1:
-            raise TrainingError(f"psf_count must be at least 1; got {self.psf_count}.")
+        _whole(self.psf_count, "psf_count", 1)
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,9 @@ class TrainingConfig:
     patch_px, batch : tuple of int
         Patch sides and batch sizes that take turns at random, the same number of both.
     loss : {"l1", "mse", "rmse"}
-        Pixel loss. ``"rmse"`` is the mean over the batch of each image's root mean square: it ends at the mean of what
-        is possible, as ``"mse"`` does and as PSNR rewards, but hard images weigh no more than in ``"l1"``.
+        Pixel loss. ``"rmse"`` is the mean over the batch of each image's root mean square: it ends near the mean of
+        what is possible (exactly: at its spatial median), which PSNR rewards, and hard images weigh less than in
+        ``"mse"``.
     learning_rate, final_learning_rate : float
         AdamW with a linear warm-up, then cosine from the first to the second.
     warmup : int
@@ -133,16 +134,23 @@ class TrainingConfig:
             raise TrainingError("patch_px and batch need the same number of entries, one batch size a patch side.")
         multiple = self.network.size_multiple
         for patch, batch in zip(self.patch_px, self.batch, strict=True):
-            if patch < multiple or patch % multiple:
+            _whole(batch, "batch", 1)
+            if _whole(patch, "patch_px", 1) % multiple:
                 raise TrainingError(f"patch_px must be multiples of {multiple} for this network; got {patch}.")
-            if batch < 1:
-                raise TrainingError(f"batch must be at least 1; got {batch}.")
-        for name in ("iterations", "validate_every", "validation_pairs"):
-            if getattr(self, name) < 1:
-                raise TrainingError(f"{name} must be at least 1; got {getattr(self, name)}.")
+        for name, least in (
+            ("iterations", 1),
+            ("validate_every", 1),
+            ("validation_pairs", 1),
+            ("warmup", 0),
+            ("seed", 0),
+        ):
+            _whole(getattr(self, name), name, least)
         for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0:
+            if not _number(getattr(self, name), name) > 0:
                 raise TrainingError(f"{name} must be above 0; got {getattr(self, name)}.")
+        for name in ("final_learning_rate", "weight_decay", "ema"):
+            if _number(getattr(self, name), name) < 0:
+                raise TrainingError(f"{name} must be at least 0; got {getattr(self, name)}.")
         if not 0 <= self.ema < 1:
             raise TrainingError(f"ema must be at least 0 and below 1; got {self.ema}.")
         if self.loss not in ("l1", "mse", "rmse"):
@@ -176,14 +184,31 @@ class TrainingConfig:
             raise TrainingError(f"The training configuration is not valid: {error}") from error
 
     @classmethod
-    def from_toml(cls, path: str | Path) -> TrainingConfig:
-        """A configuration from a TOML file; see `from_dict`."""
+    def from_toml(cls, path: str | Path, network: MPTConfig | None = None) -> TrainingConfig:
+        """A configuration from a TOML file; see `from_dict`. `network`, where given, is the one it is to have."""
         try:
-            return cls.from_dict(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            if network is not None:
+                if "network" in values and MPTConfig.from_dict(values["network"]) != network:
+                    raise TrainingError(f"{path} describes another network than the model to start from: leave it out.")
+                values["network"] = network.to_dict()
+            return cls.from_dict(values)
         except OSError as error:
             raise TrainingError(f"Cannot read the training configuration {path}: {error.strerror}.") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise TrainingError(f"{path} is not a TOML file: {error}.") from error
+
+
+def _whole(value: Any, name: str, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise TrainingError(f"{name} must be a whole number of at least {least}; got {value!r}.")
+    return value
+
+
+def _number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise TrainingError(f"{name} must be a finite number; got {value!r}.")
+    return float(value)
 
 
 def _build(kind: type, values: dict[str, Any]) -> Any:

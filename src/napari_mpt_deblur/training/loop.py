@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_mpt_deblur.checkpoints import ModelConfig, save_model
+from napari_mpt_deblur.checkpoints import Model, ModelConfig, save_model
 from napari_mpt_deblur.errors import TrainingError
 from napari_mpt_deblur.evaluation.metrics import psnr, ssim
 from napari_mpt_deblur.images.atomic import atomic_path, make_folder
@@ -58,8 +58,8 @@ class Trainer:
         Holds ``state.pt`` (all that resuming needs), ``log.jsonl`` and the weights.
     train, validation : list of SharpImage
     device : str
-    start : MPT, optional
-        Weights to begin with; by default random ones.
+    start : Model, optional
+        Whose weights to begin with; by default random ones. Its hash and history go into the new model's header.
 
     Raises
     ------
@@ -74,17 +74,20 @@ class Trainer:
         train: list[SharpImage],
         validation: list[SharpImage],
         device: str = "cpu",
-        start: MPT | None = None,
+        start: Model | None = None,
     ) -> None:
         if not train or not validation:
             raise TrainingError("Training needs at least one sharp image to train on and one to validate on.")
         self.config, self.folder, self.device = config, Path(folder), torch.device(device)
         torch.manual_seed(config.seed)
         self.network = MPT(config.network)
+        # what came before this configuration: the model started from, and stages that were resumed otherwise
+        self.history: list[dict[str, Any]] = []
         if start is not None:
-            if start.config != config.network:
+            if start.network.config != config.network:
                 raise TrainingError("The model to start from is another network than the configuration's.")
-            self.network.load_state_dict(start.state_dict())
+            self.network.load_state_dict(start.network.state_dict())
+            self.history.append({"started_from": start.sha256, "training": dict(start.config.training)})
         self.network.to(self.device)
         self.average = copy.deepcopy(self.network) if config.ema else self.network
         self.optimizer = torch.optim.AdamW(
@@ -143,6 +146,7 @@ class Trainer:
             "iteration": self.iteration,
             "best": self.best,
             "config": json.dumps(self.config.to_dict()),
+            "history": json.dumps(self.history),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -177,6 +181,9 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.iteration = state["iteration"]
+        self.history = json.loads(state.get("history", "[]"))
+        if saved != self.config:
+            self.history.append({"iterations": self.iteration, "config": saved.to_dict()})
         if saved.simulation == self.config.simulation and saved.validation_pairs == self.config.validation_pairs:
             self.best = state["best"]  # elsewhere it was measured on other pairs
         return True
@@ -219,7 +226,7 @@ class Trainer:
     def _export(self, path: Path) -> None:
         config = self.config
         make_folder(path.parent)
-        recipe = {"iterations": self.iteration, "config": config.to_dict()}
+        recipe = {"iterations": self.iteration, "config": config.to_dict(), "history": self.history}
         described = ModelConfig(config.network, nucleus_diameter_px=config.simulation.nucleus_px, training=recipe)
         save_model(path, self.average, described)
 

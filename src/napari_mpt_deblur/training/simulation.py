@@ -1,4 +1,8 @@
-"""Training pairs from sharp images: random zoom, defocus, camera and intensity range, drawn by seed and number."""
+"""Training pairs from sharp images: random zoom, defocus, camera and intensity range, drawn by seed and number.
+
+What a pair is to end at: where pixels are fine, the scene as the same microscope shows it in focus, since detail beyond
+that would have to be invented; where they are coarse, the image itself, which is a microscope's already.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,8 @@ from napari_mpt_deblur.optics.psf import ABERRATIONS, Microscope, defocus_psf
 from napari_mpt_deblur.training.config import SimulationConfig
 
 _DEFAULT_DIAMETER_PX = 20.0
-_ZOOMS = (0.25, 6.0)  # beyond, an image is no longer sharp at the scale it is brought to
+_ZOOMS = (0.25, 6.0)
+_STRONGEST = 4.0  # standard deviations of a texture
 _ENLARGED = 1.5  # zoom from which an image has lost the fine detail of its new scale
 _PIXEL_SIZES = (0.5, 4.0)  # in units of the optics' Nyquist sampling
 _FINE_PIXELS = 1.6  # below, the image in focus shows the optics' own blur
@@ -52,7 +57,7 @@ _PERFECT = Optics(np.ones((1, 1), np.float32), None)
 
 
 class OpticsBank:
-    """Point-spread functions of random microscopes at random defocus, drawn once.
+    """Point-spread functions of random microscopes at random defocus, drawn once; a seventh is in focus.
 
     The n-th is the same for the same seed, whatever the number of them.
     """
@@ -61,13 +66,13 @@ class OpticsBank:
         self._drawn: dict[tuple[bool, bool], list[Optics]] = {}  # by fine pixels, in focus
         for number in range(config.psf_count):
             rng = np.random.default_rng([seed, 1, number])
-            fine, focused = bool(rng.random() < 0.5), bool(rng.random() < 0.15)
+            fine, focused = number % 2 == 0, number // 2 % 7 == 0
             low, high = config.disc_radius_px
             radius = rng.uniform(0, low) if focused else rng.uniform(low, high)
             self._drawn.setdefault((fine, focused), []).append(_draw_optics(rng, config, fine, radius))
 
     def draw(self, rng: np.random.Generator, fine: bool, focused: bool) -> Optics:
-        few = self._drawn.get((fine, focused)) or next(iter(self._drawn.values()))
+        few = self._drawn.get((fine, focused)) or self._drawn.get((not fine, focused)) or self._drawn[fine, not focused]
         return few[rng.integers(len(few))]
 
 
@@ -120,7 +125,7 @@ class DefocusPairs:
         return self._image_for(_log_uniform(rng, *self.config.nucleus_px), rng)
 
     def _draw_optics(self, rng: np.random.Generator, nucleus_px: float) -> list[Optics]:
-        """One microscope, or for a thick or tilted sample two depths of it."""
+        """One microscope at one defocus; for a thick or tilted sample a second, on pixels alike in size."""
         config = self.config
         if rng.random() < config.identity:
             return [_PERFECT]
@@ -190,7 +195,7 @@ def _turn(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _texture(side: int, rng: np.random.Generator) -> np.ndarray:
-    """Random structure of unit variance: of one size, of all sizes, or spots."""
+    """Random structure of about unit variance: of one size, of all sizes, or spots."""
     kind, noise = rng.integers(3), rng.standard_normal((side, side), dtype=np.float32)
     if kind == 0:
         texture = ndimage.gaussian_filter(noise, _log_uniform(rng, 0.7, 8))
@@ -201,7 +206,8 @@ def _texture(side: int, rng: np.random.Generator) -> np.ndarray:
     else:  # nucleoli and foci
         spots = (rng.random((side, side)) < _log_uniform(rng, 2e-4, 1e-2)) * np.sign(noise + rng.choice([-1, 0, 1]))
         texture = ndimage.gaussian_filter(spots.astype(np.float32), _log_uniform(rng, 0.8, 5))
-    return texture / max(float(texture.std()), 1e-6)
+    # sparse spots would outshine their nucleus many times
+    return np.clip(texture / max(float(texture.std()), 1e-6), -_STRONGEST, _STRONGEST)
 
 
 def _mix(planes: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:

@@ -33,7 +33,7 @@ _TIPS = {
     "scope": "What to restore. The box is that of the selected shapes, or of the shape drawn last, in all planes.",
     "model": "The trained network. Your own models appear here too.",
     "diameter": "Diameter of a typical nucleus in pixels. Give it where nuclei are larger than the model knows: "
-    "it then works on a reduced copy, and your image keeps its fine detail. Automatic leaves the scale to the engine.",
+    "it then works on a reduced copy, and your image keeps its fine detail. Automatic: at the image's own scale.",
     "device": "What computes. Only devices that this computer has are listed.",
     "precision": "Automatic: half precision where the device is good at it, 32 bit elsewhere.",
     "tile": "Side of the square tiles in pixels. Automatic fits the memory; choose a smaller one if it is full.",
