@@ -33,8 +33,8 @@ NOISE = 0.03
 def repeats_sample(image: np.ndarray, sample: np.ndarray) -> float:
     """Largest correlation of patches of one with the other, in all orientations, at the images' own scale.
 
-    The smaller image is cut into patches that are looked for in the larger, so that an overlap of
-    two patches' length a side holds one whole.
+    The smaller image is cut into patches that are looked for in the larger, so that an overlap of two
+    patches' length a side holds one whole.
     """
     small, large = sorted((image, sample), key=lambda each: each.size)
     best = 0.0

@@ -136,7 +136,7 @@ def test_restart_forgets_the_run_before(run: Any, images: Path, tmp_path: Path) 
         (("images", "--config", "images/0.tif"), 2, "not a TOML file"),
         (("images", "--iterations", "0"), 2, "whole number above 0"),
         (("images", "--minutes", "nan"), 2, "number above 0"),
-        (("images", "--device", "warp"), 1, "warp"),
+        (("images", "--device", "warp"), 2, "warp"),
         (("images", "flat.tif"), 1, "flat.tif"),
         (("list.txt",), 1, "gone.tif"),
         (("folder.txt",), 1, "folder.txt"),

@@ -128,6 +128,6 @@ def test_centred_undoes_the_shift_of_coma_and_nothing_else():
     sharp = [defocus_psf(coma, 0.0, centred=centred) for centred in (False, True)]
     y, x = np.indices(sharp[0].shape) - sharp[0].shape[0] // 2
     tails = [psf[np.hypot(y, x) > 3].sum() for psf in sharp]
-    np.testing.assert_allclose(tails[1], tails[0], rtol=0.1)  # no ringing
+    assert tails[1] < 1.1 * tails[0]  # no ringing
     plain = Microscope(0.5, 0.65, 0.461)
     np.testing.assert_allclose(defocus_psf(plain, 6.0, centred=True), defocus_psf(plain, 6.0), atol=1e-6)

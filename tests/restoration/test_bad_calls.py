@@ -78,7 +78,7 @@ CALLS: dict[str, tuple[Any, dict[str, Any], type[DeblurError]]] = {
     "pixel size zero": (IMAGE, {"pixel_size_um": 0}, ParameterError),
     "pixel size NaN": (IMAGE, {"pixel_size_um": float("nan")}, ParameterError),
     "diameter negative": (IMAGE, {"nucleus_diameter_px": -8}, ParameterError),
-    "diameter beyond the image": (IMAGE, {"nucleus_diameter_px": 41}, ParameterError),
+    "diameter beyond the image": (IMAGE, {"nucleus_diameter_px": 401}, ParameterError),
     "diameter absurd": (IMAGE, {"nucleus_diameter_px": 1e300}, ParameterError),
     "masked": (np.ma.masked_less(IMAGE, 9), {}, ImageError),
     "diameter a word": (IMAGE, {"nucleus_diameter_px": "large"}, ParameterError),

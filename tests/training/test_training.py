@@ -98,15 +98,15 @@ def test_finely_sampled_pairs_end_at_the_optics_own_resolution():
     """A point in focus is not to be sharpened beyond what the microscope resolves: no texture is invented."""
     point = np.zeros((256, 256), np.float32)
     point[::32, ::32] = 1
-    images = [SharpImage(point, 100.0)]
     config = SimulationConfig(**CLEAN | {"native_scale": 1, "in_focus": 1, "identity": 0, "inverted": 0})
-    pairs = DefocusPairs(images, config, seed=0)
-    widths = []
-    for number in range(24):
-        sharp = pairs.pair(number, 128)[1]
-        peak = (sharp - sharp.min()) / (sharp.max() - sharp.min())
-        widths.append((peak > 0.5).sum() / 16)
-    assert np.mean(np.array(widths) > 1.5) > 0.6  # 0.8 of these pairs are finely sampled
+
+    def wide_points(nucleus_px):
+        pairs = DefocusPairs([SharpImage(point, nucleus_px)], config, seed=0)
+        sharp = (pairs.pair(number, 128)[1] for number in range(24))
+        return np.mean([(each - each.min() > 0.5 * np.ptp(each)).sum() / 16 > 1.5 for each in sharp])
+
+    assert wide_points(100.0) > 0.35  # most of these are finely sampled
+    assert wide_points(20.0) < 0.15  # few of these are
 
 
 def test_a_defocused_pair_is_registered(images):

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from napari_mpt_deblur.checkpoints import Model
 
 
+_LARGEST_NUCLEUS = 10  # times the plane's longer side: a part of a nucleus is an image, too
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a run is.
@@ -204,7 +207,7 @@ class Deblurrer:
 
     def _scaling(self, view: ImageView) -> PlaneScaling:
         diameter = view.nucleus_diameter_px
-        if diameter is not None and diameter > max(view.height, view.width):
+        if diameter is not None and diameter > _LARGEST_NUCLEUS * max(view.height, view.width):
             raise ParameterError(
                 f"Nuclei of {diameter:g} pixels do not fit into planes of {view.height} x {view.width}: "
                 "give the diameter in pixels of the image, or leave it out."

@@ -31,6 +31,9 @@ class SimulationConfig:
     thick : float
         Share, of the pairs that are not `identity`, of which a part, in depth or across the field, is at another
         defocus.
+    broadened : float
+        Share of point-spread functions that are the mean over a range of depths: of a sample that has some thickness,
+        or of light of many colours. They have no rings.
     numerical_aperture : tuple of float
     photons : tuple of float
         Fewest and most photo-electrons at the brightest; drawn log-uniformly.
@@ -53,6 +56,7 @@ class SimulationConfig:
     in_focus: float = 0.12
     identity: float = 0.05
     thick: float = 0.12
+    broadened: float = 0.3
     numerical_aperture: tuple[float, float] = (0.25, 1.4)
     photons: tuple[float, float] = (40.0, 20000.0)
     read_noise: tuple[float, float] = (0.5, 6.0)
@@ -67,7 +71,7 @@ class SimulationConfig:
             object.__setattr__(self, name, pair)
             if not 0 < low <= high < math.inf:
                 raise TrainingError(f"{name} must be a low and a high number above 0; got {list(pair)}.")
-        for name in ("native_scale", "in_focus", "identity", "thick", "inverted", "textured", "empty"):
+        for name in ("native_scale", "in_focus", "identity", "thick", "broadened", "inverted", "textured", "empty"):
             if not 0 <= _number(getattr(self, name), name) <= 1:
                 raise TrainingError(f"{name} is a share between 0 and 1; got {getattr(self, name)}.")
         _whole(self.psf_count, "psf_count", 1)

@@ -168,9 +168,17 @@ def _draw_optics(rng: np.random.Generator, config: SimulationConfig, fine: bool,
     aberrations = {name: float(rng.normal(0, 0.04)) for name in ABERRATIONS}
     microscope = Microscope(aperture, pixel, wavelength, index, aberrations)
     defocus = float(radius_px / microscope.blur_per_um * rng.choice([-1, 1]))
+    depths = [defocus]
+    if rng.random() < config.broadened:
+        depths = list(defocus * (1 + rng.uniform(0.1, 0.7) * np.linspace(-1, 1, 5)))
     # coma moves the image, and the truth does not move along
     in_focus = defocus_psf(microscope, 0.0, centred=True) if fine else None
-    return Optics(defocus_psf(microscope, defocus, centred=True), in_focus)
+    return Optics(_mean([defocus_psf(microscope, depth, centred=True) for depth in depths]), in_focus)
+
+
+def _mean(psfs: list[np.ndarray]) -> np.ndarray:
+    side = max(psf.shape[0] for psf in psfs)
+    return np.mean([np.pad(psf, (side - psf.shape[0]) // 2) for psf in psfs], axis=0)
 
 
 def _zoomed_patch(pixels: np.ndarray, side: int, zoom: float, rng: np.random.Generator) -> np.ndarray:
