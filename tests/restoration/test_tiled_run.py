@@ -178,7 +178,8 @@ def test_real_fields_show_no_seam(data_folder: Path, bundled: Model, restore: Ca
     assert loss_db(tiled.array, whole.array, peak) > 45
     near = _near_borders(tiled.record["tiles"], image.shape)
     squares = (tiled.array - whole.array) ** 2
-    assert np.sqrt(squares[near].mean() / squares[~near].mean()) < 1.1
+    # larger tiles differ less, and least far from their borders: see benchmarks/README.md
+    assert np.sqrt(squares[near].mean() / squares[~near].mean()) < (1.1 if tile == 256 else 1.3)
 
 
 def test_the_fast_precision_loses_nothing_visible(data_folder: Path, bundled: Model, restore: Callable) -> None:
