@@ -61,7 +61,7 @@ def test_deconvolution_told_the_truth_gains(padded):
     blurred = blur(sharp, psf)
     name, restored = best_deconvolution(blurred, psf, sharp, padded=padded)
     assert name.startswith(("Richardson-Lucy", "Wiener"))
-    middle = np.s_[16:-16, 16:-16]
-    assert psnr(restored[middle], sharp[middle]) > psnr(blurred[middle], sharp[middle]) + 2
+    here = np.s_[:, :] if padded else np.s_[16:-16, 16:-16]  # without padding the edges are lost
+    assert psnr(restored[here], sharp[here]) > psnr(blurred[here], sharp[here]) + 2
     edges = [psnr(best_deconvolution(blurred, psf, sharp, padded=each)[1], sharp) for each in (True, False)]
     assert edges[0] > edges[1] + 1

@@ -168,7 +168,9 @@ def real_field(folder: Path) -> tuple[np.ndarray, float]:
     return blurred, float(np.percentile(image, 99.8) - np.percentile(image, 1))
 
 
-@pytest.mark.parametrize("tile", [256, 384, 512])
+@pytest.mark.parametrize(
+    "tile", [256, pytest.param(384, marks=pytest.mark.xfail(reason="a known fault: see benchmarks/README.md")), 512]
+)
 def test_real_fields_show_no_seam(data_folder: Path, bundled: Model, restore: Callable, tile: int) -> None:
     """PSNR of tiled against untiled, and the difference near the borders of tiles against that elsewhere."""
     image, peak = real_field(data_folder)
@@ -178,8 +180,7 @@ def test_real_fields_show_no_seam(data_folder: Path, bundled: Model, restore: Ca
     assert loss_db(tiled.array, whole.array, peak) > 45
     near = _near_borders(tiled.record["tiles"], image.shape)
     squares = (tiled.array - whole.array) ** 2
-    # larger tiles differ less, and least far from their borders: see benchmarks/README.md
-    assert np.sqrt(squares[near].mean() / squares[~near].mean()) < (1.1 if tile == 256 else 1.3)
+    assert np.sqrt(squares[near].mean() / squares[~near].mean()) < 1.1
 
 
 def test_the_fast_precision_loses_nothing_visible(data_folder: Path, bundled: Model, restore: Callable) -> None:

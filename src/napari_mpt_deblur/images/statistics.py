@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from napari_mpt_deblur.errors import ImageError, ParameterError
 from napari_mpt_deblur.images.view import ImageView, PlaneIndex
 
+Step = TypeVar("Step")
 _MAX_PIXELS = 2**22  # a channel's; percentiles of 4 million pixels take a few hundredths of a second
 _MAX_PLANES = 64  # a channel's; reading a lazy plane may cost a file access
 _FLOAT32_WHOLE = 2**24  # whole numbers up to here have a float32 of their own
@@ -125,7 +126,7 @@ def measure_normalization(
     ParameterError
         If the percentiles are not two rising numbers from 0 to 100.
     """
-    steps = normalization_steps(view, percentiles, max_pixels)
+    steps = normalization_steps(view, percentiles, max_pixels, step=None)
     while True:
         try:
             next(steps)
@@ -135,9 +136,9 @@ def measure_normalization(
 
 
 def normalization_steps(
-    view: ImageView, percentiles: tuple[float, float] = (1.0, 99.8), max_pixels: int = _MAX_PIXELS
-) -> Generator[PlaneIndex, None, Normalization]:
-    """`measure_normalization`, step by step: yields every plane of a lazy image before it is read."""
+    view: ImageView, percentiles: tuple[float, float], max_pixels: int = _MAX_PIXELS, *, step: Step
+) -> Generator[Step, None, Normalization]:
+    """`measure_normalization`, step by step: yields `step` before each plane of a lazy image is read."""
     low_percentile, high_percentile = _check_percentiles(percentiles)
     lows, highs, sampled = [], [], False
     for channel in range(view.channel_count):
@@ -145,10 +146,10 @@ def normalization_steps(
         taken = _sampling(view, planes, max_pixels)
         sampled |= taken != [(plane, 1, 0) for plane in planes]
         parts = []
-        for plane, step, first in taken:
+        for plane, stride, first in taken:
             if not view.in_memory:
-                yield plane
-            parts.append(_finite(_every(step, first, view.read_pixels(plane))))
+                yield step
+            parts.append(_finite(_every(stride, first, view.read_pixels(plane))))
         pixels = np.concatenate(parts)
         if not pixels.size:  # nothing but NaN: nothing to restore
             lows.append(0.0)

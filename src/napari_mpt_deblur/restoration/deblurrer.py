@@ -223,7 +223,7 @@ class Deblurrer:
         start = Progress(0, session.tiles_per_plane * len(request.groups), request.groups[0][0])
         yield start
         if normalization is None:  # reading a lazy image takes its time: whoever drives may stop between planes
-            normalization = yield from _each(normalization_steps(request.view, self.model.config.percentiles), start)
+            normalization = yield from normalization_steps(request.view, self.model.config.percentiles, step=start)
         if out is None:
             out = np.empty(request.shape, request.dtype)
         request.copy_alpha(out)
@@ -288,17 +288,6 @@ def _guarded(steps: Generator[Progress, None, Restored]) -> Generator[Progress, 
         raise DeblurError(
             f"The computation failed ({reason}): try again with device cpu and precision float32."
         ) from error
-
-
-def _each(steps: Generator[Any, None, Normalization], progress: Progress) -> Generator[Progress, None, Normalization]:
-    """The same steps, told as one progress."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            measured: Normalization = end.value
-            return measured
-        yield progress
 
 
 def _whole(number: Any, name: str) -> int | None:

@@ -14,7 +14,7 @@ from napari_mpt_deblur.restoration.devices import (
 from napari_mpt_deblur.tiling import TilePlan
 
 OVERLAP_PX = 64  # rounded up to the size rule of the network
-_SAMPLES = 16  # more squares gain less than a decibel, see benchmarks/README.md
+_SAMPLES = 16  # larger squares would agree better with the whole plane: see benchmarks/README.md
 _FEWEST_SAMPLES = 4
 _MAX_BATCH = 64
 
