@@ -72,7 +72,9 @@ def test_pairs_are_finite_and_of_the_size_asked_for(images, side):
         assert np.isfinite(sharp).all()
 
 
-CLEAN = {"psf_count": 80, "thick": 0, "photons": (1e9, 1e9), "read_noise": (1e-6, 1e-6), "textured": 0, "empty": 0}
+CLEAN = {"psf_count": 80, "thick": 0, "photons": (1e9, 1e9), "read_noise": (1e-6, 1e-6)} | dict.fromkeys(
+    ("textured", "crisp", "drawn", "empty"), 0
+)
 
 
 def _median_difference(images, **changes):
@@ -112,7 +114,7 @@ def test_finely_sampled_pairs_end_at_the_optics_own_resolution():
 def test_a_defocused_pair_is_registered(images):
     """The blurred patch lies where the sharp one lies: a shift either way fits worse."""
     config = SimulationConfig(
-        psf_count=12, in_focus=0, thick=0, disc_radius_px=(3, 4), photons=(1e8, 1e8), inverted=0, textured=0, empty=0
+        **CLEAN | {"psf_count": 12, "in_focus": 0, "inverted": 0, "disc_radius_px": (3, 4), "photons": (1e8, 1e8)}
     )
     pairs = DefocusPairs(images, config, seed=0)
     here, shifted = [], []

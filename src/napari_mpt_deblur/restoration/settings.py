@@ -14,8 +14,8 @@ from napari_mpt_deblur.restoration.devices import (
 from napari_mpt_deblur.tiling import TilePlan
 
 OVERLAP_PX = 64  # rounded up to the size rule of the network
-_SAMPLES = 16  # larger squares would agree better with the whole plane: see benchmarks/README.md
-_FEWEST_SAMPLES = 4
+_LARGE_SAMPLES = 8  # squares of twice the size rule: few large ones see more of what a plane does to its features
+_SMALL_SAMPLES = (4, 16)  # of the size rule itself, fewest and most, where memory does not suffice for large ones
 _MAX_BATCH = 64
 
 
@@ -29,7 +29,7 @@ class Settings:
     device, precision : str
         Resolved, not "auto".
     max_pixels : int
-        Most pixels of an automatic tile.
+        Most pixels of an automatic tile, and of the samples that measure channel attention.
     tile_px : int or None
         Side of the tiles; None chooses.
     batch : int or None
@@ -70,9 +70,12 @@ class Settings:
 
     def samples(self, plan: TilePlan) -> tuple[int, tuple[tuple[int, int], ...]]:
         """Side and offsets of the squares on which a plane of several tiles measures its channel attention."""
-        side = self.network.size_multiple
-        count = max(_FEWEST_SAMPLES, min(_SAMPLES, self.max_pixels // side**2))
-        return side, plan.samples(side, count, side)
+        multiple = self.network.size_multiple
+        large = min(2 * multiple, plan.padded_height, plan.padded_width)
+        if self.max_pixels >= _LARGE_SAMPLES * large**2:
+            return large, plan.samples(large, _LARGE_SAMPLES, multiple)
+        fewest, most = _SMALL_SAMPLES
+        return multiple, plan.samples(multiple, max(fewest, min(most, self.max_pixels // multiple**2)), multiple)
 
     def memory_bytes(self, plan: TilePlan) -> int:
         """Estimated peak memory of a forward pass."""
@@ -86,7 +89,9 @@ class Settings:
         """
         batch = self.batch_for(plan)
         if batch > 1:
-            return replace(self, batch=batch // 2), f"batch halved to {batch // 2}"
+            batch //= 2
+            fits = min(self.max_pixels, batch * plan.tile_pixels)  # the samples shrink along
+            return replace(self, batch=batch, max_pixels=fits), f"batch halved to {batch}"
         halved = replace(self, tile_px=None, max_pixels=plan.tile_pixels // 2)
         tile = halved.plan(plan.height, plan.width)
         if tile.tile_pixels < plan.tile_pixels:

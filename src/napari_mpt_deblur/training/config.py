@@ -44,6 +44,10 @@ class SimulationConfig:
     textured : float
         Share of pairs to which random texture is added, so that detail which the input holds is kept; at least half
         of the images that are enlarged, since enlarging makes nuclei smooth.
+    crisp : float
+        Share of the enlarged images whose soft edges are made sharp.
+    drawn : float
+        Share of pairs whose scenes are drawn, not photographed: shapes of all sizes with sharp edges.
     empty : float
         Share of pairs that hold nothing but noise.
     psf_count : int
@@ -62,6 +66,8 @@ class SimulationConfig:
     read_noise: tuple[float, float] = (0.5, 6.0)
     inverted: float = 0.08
     textured: float = 0.08
+    crisp: float = 0.4
+    drawn: float = 0.1
     empty: float = 0.03
     psf_count: int = 3000
 
@@ -71,7 +77,7 @@ class SimulationConfig:
             object.__setattr__(self, name, pair)
             if not 0 < low <= high < math.inf:
                 raise TrainingError(f"{name} must be a low and a high number above 0; got {list(pair)}.")
-        for name in ("native_scale", "in_focus", "identity", "thick", "broadened", "inverted", "textured", "empty"):
+        for name in (item.name for item in fields(self) if item.type == "float"):  # every single number is a share
             if not 0 <= _number(getattr(self, name), name) <= 1:
                 raise TrainingError(f"{name} is a share between 0 and 1; got {getattr(self, name)}.")
         _whole(self.psf_count, "psf_count", 1)

@@ -18,11 +18,13 @@ from torch.nn import functional as F
 from napari_mpt_deblur.images.diameter import estimate_nucleus_diameter
 from napari_mpt_deblur.optics.psf import ABERRATIONS, Microscope, defocus_psf
 from napari_mpt_deblur.training.config import SimulationConfig
+from napari_mpt_deblur.training.scenes import crisp, dead_leaves, log_uniform, texture
 
 _DEFAULT_DIAMETER_PX = 20.0
 _ZOOMS = (0.25, 6.0)
-_STRONGEST = 4.0  # standard deviations of a texture
 _ENLARGED = 1.5  # zoom from which an image has lost the fine detail of its new scale
+_DRAWN_SCENES, _DRAWN_SIDE_PX = 48, 768
+_DRAWN_NUCLEUS_PX = 80.0  # they have shapes of all sizes; their pixels are mostly fine
 _PIXEL_SIZES = (0.5, 4.0)  # in units of the optics' Nyquist sampling
 _FINE_PIXELS = 1.6  # below, the image in focus shows the optics' own blur
 _LARGE_NUCLEUS_PX = 40.0  # nuclei are of one size in life: where they are large, pixels are fine
@@ -93,6 +95,7 @@ class DefocusPairs:
         # by area: every pixel of the data is as likely as any other
         self._share = np.cumsum([image.pixels.size for image in images], dtype=np.float64)
         self.bank = OpticsBank(config, seed)
+        self._drawn: dict[int, SharpImage] = {}
 
     def pair(self, number: int, side: int) -> tuple[np.ndarray, np.ndarray]:
         """Blurred and sharp patch, each (side, side) float32, values about 0..1."""
@@ -120,9 +123,11 @@ class DefocusPairs:
 
     def _draw_scale(self, rng: np.random.Generator) -> tuple[SharpImage, float]:
         """A random image and its zoom."""
+        if rng.random() < self.config.drawn:
+            return self._drawn_scene(int(rng.integers(_DRAWN_SCENES))), math.exp(min(0.0, rng.uniform(-1, 0.7)))
         if rng.random() < self.config.native_scale:
             return self._draw_image(rng), 1.0
-        return self._image_for(_log_uniform(rng, *self.config.nucleus_px), rng)
+        return self._image_for(log_uniform(rng, *self.config.nucleus_px), rng)
 
     def _draw_optics(self, rng: np.random.Generator, nucleus_px: float) -> list[Optics]:
         """One microscope at one defocus; for a thick or tilted sample a second, on pixels alike in size."""
@@ -141,9 +146,17 @@ class DefocusPairs:
         if rng.random() < config.empty:
             return np.full((side, side), rng.uniform(0, 0.3), np.float32)
         patch = _turn(_zoomed_patch(image.pixels, side, zoom, rng), rng)
+        if zoom > _ENLARGED and rng.random() < config.crisp:
+            patch = crisp(patch, rng)
         if rng.random() < (max(0.5, config.textured) if zoom > _ENLARGED else config.textured):
-            patch = np.maximum(patch, 0) * np.maximum(1 + rng.uniform(0.1, 0.7) * _texture(side, rng), 0)
+            patch = np.maximum(patch, 0) * np.maximum(1 + rng.uniform(0.1, 0.7) * texture(side, rng), 0)
         return np.ascontiguousarray(np.maximum(patch, 0) if rng.random() < 0.5 else patch, np.float32)
+
+    def _drawn_scene(self, number: int) -> SharpImage:
+        if number not in self._drawn:
+            pixels = dead_leaves(_DRAWN_SIDE_PX, np.random.default_rng([self.seed, 3, number]))
+            self._drawn[number] = SharpImage(pixels, _DRAWN_NUCLEUS_PX)
+        return self._drawn[number]
 
     def _draw_image(self, rng: np.random.Generator) -> SharpImage:
         return self.images[int(np.searchsorted(self._share, rng.random() * self._share[-1], side="right"))]
@@ -164,7 +177,7 @@ def _draw_optics(rng: np.random.Generator, config: SimulationConfig, fine: bool,
     wavelength = rng.uniform(0.43, 0.70)
     low, high = _PIXEL_SIZES
     nyquist = wavelength / (4 * aperture)
-    pixel = nyquist * (_log_uniform(rng, low, _FINE_PIXELS) if fine else _log_uniform(rng, _FINE_PIXELS, high))
+    pixel = nyquist * (log_uniform(rng, low, _FINE_PIXELS) if fine else log_uniform(rng, _FINE_PIXELS, high))
     aberrations = {name: float(rng.normal(0, 0.04)) for name in ABERRATIONS}
     microscope = Microscope(aperture, pixel, wavelength, index, aberrations)
     defocus = float(radius_px / microscope.blur_per_um * rng.choice([-1, 1]))
@@ -202,22 +215,6 @@ def _turn(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return patch[::-1] if rng.random() < 0.5 else patch
 
 
-def _texture(side: int, rng: np.random.Generator) -> np.ndarray:
-    """Random structure of about unit variance: of one size, of all sizes, or spots."""
-    kind, noise = rng.integers(3), rng.standard_normal((side, side), dtype=np.float32)
-    if kind == 0:
-        texture = ndimage.gaussian_filter(noise, _log_uniform(rng, 0.7, 8))
-    elif kind == 1:  # as chromatin: the spectrum falls off by a power of the frequency
-        frequency = np.hypot(fft.fftfreq(side)[:, None], fft.rfftfreq(side)[None])
-        falling = np.maximum(frequency, 1 / side) ** -rng.uniform(0.5, 2)
-        texture = fft.irfft2(fft.rfft2(noise) * falling.astype(np.float32), (side, side))
-    else:  # nucleoli and foci
-        spots = (rng.random((side, side)) < _log_uniform(rng, 2e-4, 1e-2)) * np.sign(noise + rng.choice([-1, 0, 1]))
-        texture = ndimage.gaussian_filter(spots.astype(np.float32), _log_uniform(rng, 0.8, 5))
-    # sparse spots would outshine their nucleus many times
-    return np.clip(texture / max(float(texture.std()), 1e-6), -_STRONGEST, _STRONGEST)
-
-
 def _mix(planes: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """One depth as it is; two depths as those of a thick or a tilted sample."""
     if len(planes) == 1:
@@ -249,14 +246,14 @@ def _filter(spectrum: np.ndarray, psf: np.ndarray, pad: int, side: int) -> np.nd
 
 
 def _record(blurred: np.ndarray, rng: np.random.Generator, config: SimulationConfig) -> np.ndarray:
-    photons = _log_uniform(rng, *config.photons)
-    background = _log_uniform(rng, 0.01, 0.6)
+    photons = log_uniform(rng, *config.photons)
+    background = log_uniform(rng, 0.01, 0.6)
     expected = np.maximum(blurred + background, 0) * photons
     noise = np.sqrt(expected + rng.uniform(*config.read_noise) ** 2)  # Poisson's, by its normal approximation
     sampled = rng.standard_normal(blurred.shape, dtype=np.float32) * noise
     if rng.random() < 0.08:  # interpolated or filtered by the microscope's software
         sampled = ndimage.gaussian_filter(sampled, rng.uniform(0.4, 1.0))
-    levels = _log_uniform(rng, 60, 4000)
+    levels = log_uniform(rng, 60, 4000)
     noisy = (expected + sampled) / photons - background
     return np.rint(noisy * levels) / levels if rng.random() < 0.3 else noisy
 
@@ -270,9 +267,5 @@ def _intensity_range(noisy: np.ndarray, rng: np.random.Generator) -> tuple[float
         high = max(float(high), float(low) + 1e-3) * float(rng.uniform(0.9, 1.1))
     low = float(low) - rng.uniform(-0.02, 0.05) * (high - low)
     # few bright pixels lie beyond the percentiles; without a bound such a pair would outweigh all others
-    brightest = low + (float(noisy.max()) - low) / _log_uniform(rng, 1.3, 6)
+    brightest = low + (float(noisy.max()) - low) / log_uniform(rng, 1.3, 6)
     return low, max(high, brightest, low + 1e-3)
-
-
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    return math.exp(rng.uniform(math.log(low), math.log(high)))
