@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from napari_mpt_deblur.training.config import SimulationConfig
-from napari_mpt_deblur.training.scenes import crisp, dead_leaves, texture
+from napari_mpt_deblur.training.scenes import crisp, dead_leaves, grain, texture
 from napari_mpt_deblur.training.simulation import DefocusPairs, SharpImage
 
 
@@ -37,7 +37,7 @@ def test_drawn_scenes_cover_the_field_or_lie_on_the_dark():
 
 
 def test_scenes_depend_on_their_generator_alone():
-    for draw in (dead_leaves, texture):
+    for draw in (dead_leaves, texture, grain):
         first, again, other = (draw(96, np.random.default_rng(seed)) for seed in (5, 5, 6))
         np.testing.assert_array_equal(first, again)
         assert (first != other).any()
@@ -56,7 +56,7 @@ def test_a_soft_edge_becomes_crisp_and_its_inside_stays():
 
 def test_the_share_of_drawn_pairs_is_what_the_settings_say():
     dark = SharpImage(np.zeros((96, 96), np.float32), 20.0)
-    settings = {"textured": 0, "identity": 1, "in_focus": 0, "empty": 0, "inverted": 0, "psf_count": 20}
+    settings = {"textured": 0, "identity": 1, "in_focus": 0, "grain": 0, "empty": 0, "inverted": 0, "psf_count": 20}
 
     def full(drawn):
         pairs = DefocusPairs([dark], SimulationConfig(drawn=drawn, **settings), seed=0)

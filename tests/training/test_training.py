@@ -73,7 +73,7 @@ def test_pairs_are_finite_and_of_the_size_asked_for(images, side):
 
 
 CLEAN = {"psf_count": 80, "thick": 0, "photons": (1e9, 1e9), "read_noise": (1e-6, 1e-6)} | dict.fromkeys(
-    ("textured", "crisp", "drawn", "empty"), 0
+    ("textured", "crisp", "drawn", "grain", "empty"), 0
 )
 
 

@@ -48,6 +48,8 @@ class SimulationConfig:
         Share of the enlarged images whose soft edges are made sharp.
     drawn : float
         Share of pairs whose scenes are drawn, not photographed: shapes of all sizes with sharp edges.
+    grain : float
+        Share of pairs with faint, fine structure all over the field, as smears and tissue have: it is not noise.
     empty : float
         Share of pairs that hold nothing but noise.
     psf_count : int
@@ -68,6 +70,7 @@ class SimulationConfig:
     textured: float = 0.08
     crisp: float = 0.4
     drawn: float = 0.1
+    grain: float = 0.15
     empty: float = 0.03
     psf_count: int = 3000
 

@@ -33,6 +33,13 @@ def texture(side: int, rng: np.random.Generator) -> np.ndarray:
     return np.clip(field / max(float(field.std()), 1e-6), -_STRONGEST, _STRONGEST)
 
 
+def grain(side: int, rng: np.random.Generator) -> np.ndarray:
+    """Fine random structure of unit variance that covers the field, coarser than a camera's noise."""
+    noise = rng.standard_normal((side, side), dtype=np.float32)
+    field = ndimage.gaussian_filter(noise, log_uniform(rng, 0.6, 3))
+    return field / field.std()
+
+
 def crisp(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """An enlarged image with a sharp edge where it rises above a random level, (Y, X) float32."""
     level, rest = rng.uniform(0.08, 0.4), rng.uniform(0, 0.3)

@@ -18,11 +18,12 @@ from torch.nn import functional as F
 from napari_mpt_deblur.images.diameter import estimate_nucleus_diameter
 from napari_mpt_deblur.optics.psf import ABERRATIONS, Microscope, defocus_psf
 from napari_mpt_deblur.training.config import SimulationConfig
-from napari_mpt_deblur.training.scenes import crisp, dead_leaves, log_uniform, texture
+from napari_mpt_deblur.training.scenes import crisp, dead_leaves, grain, log_uniform, texture
 
 _DEFAULT_DIAMETER_PX = 20.0
 _ZOOMS = (0.25, 6.0)
 _ENLARGED = 1.5  # zoom from which an image has lost the fine detail of its new scale
+_GRAIN = (0.003, 0.04)  # standard deviation, in units of the range of intensities
 _DRAWN_SCENES, _DRAWN_SIDE_PX = 48, 768
 _DRAWN_NUCLEUS_PX = 80.0  # they have shapes of all sizes; their pixels are mostly fine
 _PIXEL_SIZES = (0.5, 4.0)  # in units of the optics' Nyquist sampling
@@ -150,6 +151,8 @@ class DefocusPairs:
             patch = crisp(patch, rng)
         if rng.random() < (max(0.5, config.textured) if zoom > _ENLARGED else config.textured):
             patch = np.maximum(patch, 0) * np.maximum(1 + rng.uniform(0.1, 0.7) * texture(side, rng), 0)
+        if rng.random() < config.grain:
+            patch = patch + log_uniform(rng, *_GRAIN) * grain(side, rng)
         return np.ascontiguousarray(np.maximum(patch, 0) if rng.random() < 0.5 else patch, np.float32)
 
     def _drawn_scene(self, number: int) -> SharpImage:
