@@ -41,3 +41,7 @@ class OutOfMemoryError(DeblurError, MemoryError):
 
 class TrainingError(DeblurError, ValueError):
     """A training run cannot start or go on."""
+
+
+class LabelsError(DeblurError, ValueError):
+    """An array does not number objects, or does not belong to the one it is compared with."""
