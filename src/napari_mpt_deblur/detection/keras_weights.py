@@ -84,7 +84,10 @@ def _layers(file: h5py.File) -> Layers:
         layer, last = path[0], path[-1].partition(":")[0]
         if layer in _NO_LAYERS:
             continue
-        if len(path) < 2 or found.setdefault(layer, {}).setdefault(_variable(layer, last, numbered), dataset) != dataset:
+        if (
+            len(path) < 2
+            or found.setdefault(layer, {}).setdefault(_variable(layer, last, numbered), dataset) != dataset
+        ):
             raise ModelError(f"its weights {'/'.join(path)[:80]!r} belong to no layer, or to one that has them twice")
     return found
 
