@@ -1,0 +1,120 @@
+"""Train the bundled nucleus detector with StarDist itself, on sharp images, in an environment that has TensorFlow.
+
+    pip install tensorflow-cpu stardist scikit-image imagecodecs
+    python scripts/train_detector.py LISTS OUTPUT_FOLDER [--epochs 60] [--steps 50] [--blurred]
+
+LISTS is the folder of train.txt and validation.txt that scripts/list_training_images.py wrote: the same images as the
+deblurring model's, and none that repeats the sample; the masks lie beside their folder. OUTPUT_FOLDER becomes a StarDist
+model folder (config.json, thresholds.json, weights_best.h5), which `mpt-deblur detect --model` reads. A folder that
+holds weights_last.h5 is taken up from there. `--blurred` trains on defocused images, for comparison only.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+from skimage.io import imread
+from skimage.segmentation import relabel_sequential
+from skimage.transform import rescale, resize
+from stardist.models import Config2D, StarDist2D
+from tensorflow import keras
+
+SIDE = 256
+SMALLEST_PX = 20  # debris below is no nucleus, and holds too few pixels to show a shape
+REDUCED = 0.6
+SEED = 0
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def load(listing: Path) -> list[Pair]:
+    """Images, their 1st and 99.8th percentiles brought to 0 and 1, and their labels without debris."""
+    pairs = []
+    for line in listing.read_text().split():
+        path = Path(line)
+        image = imread(path).astype(np.float32)
+        low, high = np.percentile(image, (1, 99.8))
+        labels = imread(path.parents[1] / "masks" / f"{path.stem}.png").astype(np.int32)
+        pairs.append(((image - low) / max(float(high - low), 1e-6), without_debris(labels)))
+    return [pair for pair in pairs if min(pair[0].shape) >= SIDE]
+
+
+def without_debris(labels: np.ndarray) -> np.ndarray:
+    areas = np.bincount(labels.ravel())
+    areas[0] = SMALLEST_PX
+    return relabel_sequential(np.where(areas[labels] >= SMALLEST_PX, labels, 0))[0].astype(np.int32)
+
+
+def reduced(pair: Pair) -> Pair:
+    image, labels = pair
+    small = rescale(image, REDUCED, order=1, anti_aliasing=True).astype(np.float32)
+    return small, resize(labels, small.shape, order=0, preserve_range=True, anti_aliasing=False).astype(np.int32)
+
+
+class Augmenter:
+    """Patches turned, mirrored, enlarged, with noise and another range of intensities."""
+
+    def __init__(self, blurred: bool) -> None:
+        self.blurred, self.rng = blurred, np.random.default_rng(SEED)
+
+    def __call__(self, image: np.ndarray, labels: np.ndarray) -> Pair:
+        rng = self.rng
+        side = int(SIDE / np.exp(rng.uniform(0, np.log(1.8))))
+        y, x = rng.integers(SIDE - side + 1, size=2)
+        image, labels = image[y : y + side, x : x + side], labels[y : y + side, x : x + side]
+        image = resize(image, (SIDE, SIDE), order=1)
+        labels = resize(labels, (SIDE, SIDE), order=0, preserve_range=True, anti_aliasing=False).astype(np.int32)
+        turns, step = int(rng.integers(4)), int(rng.choice([-1, 1]))
+        image, labels = (np.rot90(each, turns)[:, ::step].copy() for each in (image, labels))
+        if self.blurred:
+            image = ndimage.gaussian_filter(image, rng.uniform(0, 8))
+        image = image * rng.uniform(0.6, 1.3) + rng.uniform(-0.1, 0.1)
+        return (image + rng.normal(0, rng.uniform(0, 0.06), image.shape)).astype(np.float32), labels
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("lists", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--blurred", action="store_true")
+    arguments = parser.parse_args()
+    keras.utils.set_random_seed(SEED)
+    train, validation = (load(arguments.lists / f"{name}.txt") for name in ("train", "validation"))
+    train += [reduced(pair) for pair in train if REDUCED * min(pair[0].shape) >= SIDE]
+    config = Config2D(
+        n_rays=32,
+        grid=(2, 2),
+        n_channel_in=1,
+        unet_n_filter_base=32,
+        unet_n_depth=3,
+        net_conv_after_unet=64,
+        train_patch_size=(SIDE, SIDE),
+        train_batch_size=4,
+        train_learning_rate=5e-4,
+        train_reduce_lr={"factor": 0.5, "patience": 6, "min_delta": 0},
+        train_tensorboard=False,
+    )
+    model = StarDist2D(config, name=arguments.output.name, basedir=str(arguments.output.parent))
+    if (arguments.output / "weights_last.h5").exists():
+        model.load_weights("weights_last.h5")
+    images, labels = zip(*train, strict=True)
+    held_out = tuple(map(list, zip(*validation, strict=True)))
+    model.train(
+        list(images),
+        list(labels),
+        validation_data=held_out,
+        augmenter=Augmenter(arguments.blurred),
+        epochs=arguments.epochs,
+        steps_per_epoch=arguments.steps,
+        seed=SEED,
+    )
+    model.optimize_thresholds(*held_out, iou_threshs=[0.5, 0.7, 0.9])
+
+
+if __name__ == "__main__":
+    main()
