@@ -82,6 +82,8 @@ def as_labels(array: Any, name: str = "labels") -> np.ndarray:
                 "image of grey levels or probabilities."
             )
         labels = labels.astype(np.int64)
+    if labels.dtype == np.uint64 and labels.max() > np.iinfo(np.int64).max:
+        raise LabelsError(f"The {name} hold numbers beyond 2^63: number the objects from 1.")
     if labels.dtype.kind == "i" and labels.min() < 0:
         raise LabelsError(f"The {name} hold negative numbers: number objects from 1, and background 0.")
     return labels
