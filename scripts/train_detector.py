@@ -4,8 +4,8 @@
     python scripts/train_detector.py LISTS OUTPUT_FOLDER [--epochs 60] [--steps 50] [--blurred]
 
 LISTS is the folder of train.txt and validation.txt that scripts/list_training_images.py wrote: the same images as the
-deblurring model's, and none that repeats the sample; the masks lie beside their folder. OUTPUT_FOLDER becomes a StarDist
-model folder (config.json, thresholds.json, weights_best.h5), which `mpt-deblur detect --model` reads. A folder that
+deblurring model's, and none that repeats the sample; the masks lie beside their folder. OUTPUT_FOLDER becomes a
+StarDist model folder (config.json, thresholds.json, weights_best.h5), which `mpt-deblur detect --model` reads; one that
 holds weights_last.h5 is taken up from there. `--blurred` trains on defocused images, for comparison only.
 """
 

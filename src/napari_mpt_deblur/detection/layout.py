@@ -138,3 +138,13 @@ def _context(config: StarDistConfig, axis: int) -> tuple[int, int]:
     for step in reversed(grid_steps(config)):
         needed = before_convs((needed[0] * step[axis], needed[1] * step[axis]), repeats)
     return -needed[0], needed[1] - divisor
+
+
+def weight_shapes(config: StarDistConfig) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the weights of `StarDistNetwork`, found out without making it."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    for layer in conv_layers(config):
+        if layer.used:
+            shapes[f"layers.{layer.name}.conv.weight"] = (layer.channels_out, layer.channels_in, *layer.kernel)
+            shapes[f"layers.{layer.name}.conv.bias"] = (layer.channels_out,)
+    return shapes
