@@ -14,7 +14,6 @@ from stardist.matching import matching, matching_dataset
 
 from napari_mpt_deblur.detection.precision import (
     MatchCounts,
-    as_labels,
     average_precision,
     count_matches,
     count_matches_by_plane,
@@ -119,34 +118,3 @@ def test_by_something_else() -> None:
 def test_truth_of_another_shape() -> None:
     with pytest.raises(LabelsError, match=r"truth \(4 x 4\) and the labels \(2 x 4 x 4\) differ in shape"):
         average_precision(np.zeros((4, 4), int), np.zeros((2, 4, 4), int))
-
-
-@pytest.mark.parametrize(
-    ("array", "reason"),
-    [
-        (np.zeros((2, 2), bool), "true and false"),
-        (np.full((2, 2), 0.5), "fractions"),
-        (np.full((2, 2), np.nan), "NaN"),
-        (np.full((2, 2), np.inf, np.float32), "infinity"),
-        (np.full((2, 2), 1e300), "fractions"),
-        (np.full((2, 2), -1), "negative"),
-        (np.full((2, 2), 2**63, np.uint64), "beyond"),
-        (np.full((2, 2), -1.0), "negative"),
-        (np.zeros(4, int), "dimension"),
-        (np.zeros((0, 4), int), "no pixels"),
-        (np.zeros((2, 2), complex), "complex"),
-        ([["a", "b"]], "type"),
-    ],
-)
-def test_what_is_no_label_image(array: Any, reason: str) -> None:
-    with pytest.raises(LabelsError, match=reason) as caught:
-        as_labels(array)
-    assert "\n" not in str(caught.value)
-
-
-def test_whole_floats_are_labels() -> None:
-    labels = as_labels(np.array([[0.0, 2.0**53]]))
-    assert labels.dtype.kind == "i"
-    assert labels.tolist() == [[0, 2**53]]
-    integers = np.zeros((2, 2), np.uint16)
-    assert as_labels(integers) is integers

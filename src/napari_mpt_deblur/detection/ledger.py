@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_mpt_deblur.detection.evidence import UNSUPPORTED_BELOW, measure_on_raw
 from napari_mpt_deblur.detection.fates import FATES, Fate, Objects, Overlaps, matched_with, settle_fates
-from napari_mpt_deblur.detection.precision import as_labels, as_planes, check_same_shape
+from napari_mpt_deblur.detection.labels import as_labels, as_planes, check_same_shape
 from napari_mpt_deblur.errors import ImageError, ParameterError
 
 Side = Literal["before", "after"]

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from napari_mpt_deblur.errors import LabelsError, ParameterError
+from napari_mpt_deblur.detection.labels import as_labels, as_planes, check_same_shape
+from napari_mpt_deblur.errors import ParameterError
 
 THRESHOLDS = (0.5, 0.7, 0.9)
-_EXACT = 2**53  # whole floats up to here are the number that they look like
 
 
 @dataclass(frozen=True)
@@ -40,73 +40,6 @@ class MatchCounts:
         """TP / (TP + FP + FN), 0 to 1; nothing found where nothing is, 0 / 0, is perfect: 1."""
         total = self.tp + self.fp + self.fn
         return self.tp / total if total else 1.0
-
-
-def as_labels(array: Any, name: str = "labels") -> np.ndarray:
-    """Check that an array numbers objects, 0 being background.
-
-    Parameters
-    ----------
-    array : array_like
-        Two or more dimensions, the last two Y and X; integers, or floats that hold whole numbers. Not negative.
-    name : str
-        What to call it in messages.
-
-    Returns
-    -------
-    ndarray
-        Same shape and numbers, of an integer dtype; not a copy where it is one already.
-
-    Raises
-    ------
-    LabelsError
-        If it is anything else. A mask of true and false is refused: which of its pixels are one nucleus is not for
-        connected components to decide where nuclei touch.
-    """
-    labels = np.asarray(array)
-    if labels.dtype.kind == "b":
-        raise LabelsError(
-            f"The {name} are a mask of true and false, which does not tell touching nuclei apart: number the nuclei "
-            "(where none touch, skimage.measure.label does)."
-        )
-    if labels.dtype.kind not in "iuf":
-        raise LabelsError(f"The {name} are of type {labels.dtype}: give whole numbers, 0 for background.")
-    if labels.ndim < 2:
-        raise LabelsError(f"The {name} have {labels.ndim} dimension(s): give planes (Y, X) or a stack of them.")
-    if labels.size == 0:
-        raise LabelsError(f"The {name} hold no pixels ({_sizes(labels.shape)}): give an image of labels.")
-    if labels.dtype.kind == "f":
-        if not np.isfinite(labels).all() or (labels != np.rint(labels)).any() or (np.abs(labels) > _EXACT).any():
-            raise LabelsError(
-                f"The {name} hold fractions, NaN or infinity, so they number no objects: give a label image, not an "
-                "image of grey levels or probabilities."
-            )
-        labels = labels.astype(np.int64)
-    if labels.dtype == np.uint64 and labels.max() > np.iinfo(np.int64).max:
-        raise LabelsError(f"The {name} hold numbers beyond 2^63: number the objects from 1.")
-    if labels.dtype.kind == "i" and labels.min() < 0:
-        raise LabelsError(f"The {name} hold negative numbers: number objects from 1, and background 0.")
-    return labels
-
-
-def as_planes(labels: np.ndarray) -> np.ndarray:
-    """All planes of an array in a row: (planes, Y, X)."""
-    return labels.reshape(-1, *labels.shape[-2:])
-
-
-def check_same_shape(first: np.ndarray, second: np.ndarray, names: tuple[str, str]) -> None:
-    """Objects are compared pixel by pixel.
-
-    Raises
-    ------
-    LabelsError
-        If the shapes differ.
-    """
-    if first.shape != second.shape:
-        raise LabelsError(
-            f"The {names[0]} ({_sizes(first.shape)}) and the {names[1]} ({_sizes(second.shape)}) differ in shape: "
-            "give images of the same planes on the same grid of pixels."
-        )
 
 
 def count_matches(truth: Any, labels: Any, thresholds: Sequence[float] = THRESHOLDS) -> tuple[MatchCounts, ...]:
@@ -213,7 +146,3 @@ def _compact(plane: np.ndarray) -> np.ndarray:
     numbers, inverse = np.unique(plane, return_inverse=True)
     shift = 0 if numbers[0] == 0 else 1  # no background
     return (inverse.reshape(plane.shape) + shift).astype(np.int32)
-
-
-def _sizes(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
