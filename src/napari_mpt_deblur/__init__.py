@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_mpt_deblur.checkpoints import load_model
+    from napari_mpt_deblur.detection.detect import detect
     from napari_mpt_deblur.detection.precision import average_precision
     from napari_mpt_deblur.restoration import deblur
 
     __version__: str
 
-__all__ = ["__version__", "average_precision", "deblur", "load_model"]
+__all__ = ["__version__", "average_precision", "deblur", "detect", "load_model"]
 
 _ROOMS = {"average_precision": "detection.precision", "deblur": "restoration", "load_model": "checkpoints"}
 

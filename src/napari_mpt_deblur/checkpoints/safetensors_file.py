@@ -6,9 +6,10 @@ import hashlib
 import json
 import math
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -16,12 +17,15 @@ from napari_mpt_deblur.checkpoints.config import ModelConfig
 from napari_mpt_deblur.errors import FileError, ModelError
 
 CONFIG_KEY = "mpt_deblur"
+DETECTOR_KEY = "mpt_deblur_detector"
 SUFFIX = ".safetensors"
 _MAX_HEADER_BYTES = 2**24
 _MAX_TENSORS = 100_000
 _MAX_INDEX_BYTES = 2**28  # the paper's network needs 1.4 MB
 _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _PICKLES = (b"\x80", b"PK\x03\x04", b"(", b"]", b"}", b"c")
+
+Description = TypeVar("Description")
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,16 @@ class ModelHeader:
         return sum(math.prod(entry.shape) for entry in self.tensors.values())
 
 
+@dataclass(frozen=True)
+class FileLayout(Generic[Description]):
+    """Where things are in a file, and the description that its header holds."""
+
+    description: Description
+    tensors: dict[str, TensorEntry]
+    data_start: int
+    file_bytes: int
+
+
 @dataclass(frozen=True, eq=False)
 class ModelFile:
     """A model file, read and checked.
@@ -85,6 +99,28 @@ def read_header(path: str | Path) -> ModelHeader:
     ModelError
         If it is not a safetensors file of this package, or its header lies.
     """
+    layout = read_layout(path, CONFIG_KEY, ModelConfig.from_dict)
+    return ModelHeader(layout.description, layout.tensors, layout.data_start, layout.file_bytes)
+
+
+def read_layout(path: str | Path, key: str, parse: Callable[[Any], Description]) -> FileLayout[Description]:
+    """The header of a safetensors file of this package, checked against itself and the file's size.
+
+    Parameters
+    ----------
+    path : str or Path
+    key : str
+        Under which the file's kind of description stands.
+    parse : callable
+        Makes the description of plain data; raises ModelError.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read.
+    ModelError
+        If it is not a safetensors file with such a description, or its header lies.
+    """
     path = Path(path)
     try:
         status = path.stat()
@@ -100,16 +136,16 @@ def read_header(path: str | Path) -> ModelHeader:
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
         metadata = header.pop("__metadata__", {}) if isinstance(header, dict) else {}
-        if not isinstance(metadata, dict) or not isinstance(metadata.get(CONFIG_KEY), str):
-            raise ModelError("it was not saved by napari-mpt-deblur (its header holds no configuration)")
-        config = json.loads(metadata[CONFIG_KEY], object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
-        model_config = ModelConfig.from_dict(config)
+        if not isinstance(metadata, dict) or not isinstance(metadata.get(key), str):
+            raise ModelError(_wrong_kind(metadata))
+        description = json.loads(metadata[key], object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        parsed = parse(description)
         entries = _entries(header, status.st_size - 8 - length)
     except ModelError as error:
         raise ModelError(f"Cannot use the model {path}: {str(error).rstrip('.')}.") from error
     except (ValueError, RecursionError, UnicodeDecodeError) as error:
         raise ModelError(f"Cannot use the model {path}: its header is damaged; download or copy it anew.") from error
-    return ModelHeader(model_config, entries, 8 + length, status.st_size)
+    return FileLayout(parsed, entries, 8 + length, status.st_size)
 
 
 def read_model_file(path: str | Path) -> ModelFile:
@@ -127,7 +163,35 @@ def read_model_file(path: str | Path) -> ModelFile:
     """
     path = Path(path)
     header = read_header(path)
-    _check_network(path, header)
+    _check_shapes(path, header.tensors, _network_shapes(path, header))
+    weights, sha256 = _read_weights(path, header)
+    return ModelFile(header.config, weights, sha256)
+
+
+def read_tensors(path: str | Path, key: str, shapes: dict[str, tuple[int, ...]]) -> tuple[dict[str, np.ndarray], str]:
+    """The weights of a file that `read_layout` reads, of the names and shapes that its description stands for.
+
+    Returns
+    -------
+    weights : dict of str to ndarray
+        float32.
+    sha256 : str
+        Of the whole file, hexadecimal.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read.
+    ModelError
+        If it is damaged, has other weights or holds some that are not finite.
+    """
+    path = Path(path)
+    layout = read_layout(path, key, lambda description: description)
+    _check_shapes(path, layout.tensors, shapes)
+    return _read_weights(path, layout)
+
+
+def _read_weights(path: Path, header: ModelHeader | FileLayout[Any]) -> tuple[dict[str, np.ndarray], str]:
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -141,7 +205,15 @@ def read_model_file(path: str | Path) -> ModelFile:
     for name, values in weights.items():
         if not np.isfinite(values).all():
             raise ModelError(f"Cannot use the model {path}: its weights {name!r} are not finite; it is damaged.")
-    return ModelFile(header.config, weights, hashlib.sha256(content).hexdigest())
+    return weights, hashlib.sha256(content).hexdigest()
+
+
+def _wrong_kind(metadata: Any) -> str:
+    kinds = {CONFIG_KEY: "deblurs", DETECTOR_KEY: "detects nuclei"}
+    for key, what in kinds.items():
+        if isinstance(metadata, dict) and key in metadata:
+            return f"it is a model that {what}; choose one of the other kind"
+    return "it was not saved by napari-mpt-deblur (its header holds no configuration)"
 
 
 def _check_length(path: Path, start: bytes, length: int, file_bytes: int) -> None:
@@ -185,17 +257,21 @@ def _entry(name: str, values: Any) -> TensorEntry:
     return TensorEntry(dtype, tuple(shape), offsets[0], offsets[1])
 
 
-def _check_network(path: Path, header: ModelHeader) -> None:
-    """Compare the file's tensors with the network of the configuration, which takes no memory for its weights."""
+def _network_shapes(path: Path, header: ModelHeader) -> dict[str, tuple[int, ...]]:
+    """The weights of the configuration's network, which takes no memory for them."""
     from napari_mpt_deblur.checkpoints.shapes import index_bytes, network_shapes
 
     if index_bytes(header.config.network) > _MAX_INDEX_BYTES:
         window = header.config.network.window
         raise ModelError(f"Cannot use the model {path}: its windows of {window} pixels take too much memory.")
     expected = network_shapes(header.config.network, most_parameters=header.parameter_count)
-    found = {name: entry.shape for name, entry in header.tensors.items()}
     if expected is None:
         raise ModelError(f"Cannot use the model {path}: it holds fewer weights than its network has; it is damaged.")
+    return expected
+
+
+def _check_shapes(path: Path, tensors: dict[str, TensorEntry], expected: dict[str, tuple[int, ...]]) -> None:
+    found = {name: entry.shape for name, entry in tensors.items()}
     missing, surplus = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
     if missing or surplus:
         name, what = (missing[0], "lacks") if missing else (surplus[0], "has unknown")

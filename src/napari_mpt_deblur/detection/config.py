@@ -84,8 +84,6 @@ class StarDistConfig:
             object.__setattr__(self, name, _pair(getattr(self, name), name))
         if any(step & (step - 1) for step in self.grid):
             raise ModelError(f"the grid {list(self.grid)} is no pair of powers of two, which StarDist asks for")
-        if self.unet_last_activation is None:
-            object.__setattr__(self, "unet_last_activation", self.unet_activation)
         for name in ("unet_activation", "unet_last_activation"):
             value = getattr(self, name)
             if value not in ACTIVATIONS:
@@ -136,7 +134,10 @@ class StarDistConfig:
         unknown = sorted(set(filter(_shapes_network, map(str, values))) - known)
         if unknown:
             raise ModelError(f"the setting {unknown[0][:40]!r} is not supported here: {_REMEDY}")
-        return cls(**{name: value for name, value in values.items() if name in known})
+        kept = {name: value for name, value in values.items() if name in known}
+        if "unet_last_activation" in kept and kept["unet_last_activation"] is None:  # the same as everywhere
+            kept["unet_last_activation"] = kept.get("unet_activation", cls.unet_activation)
+        return cls(**kept)
 
 
 @dataclass(frozen=True)
