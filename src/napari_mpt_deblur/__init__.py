@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "average_precision", "deblur", "detect", "load_model"]
 
-_ROOMS = {"average_precision": "detection.precision", "deblur": "restoration", "load_model": "checkpoints"}
+_ROOMS = {
+    "average_precision": "detection.precision",
+    "deblur": "restoration",
+    "detect": "detection.detect",
+    "load_model": "checkpoints",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """Finding nuclei with StarDist, and comparing what is found before and after deblurring.
 
-What needs torch is loaded on first use, so that models can be listed without it. The function `detect` stands in the module of
-its name, and in the package itself.
+What needs torch is loaded on first use, so that models can be listed without it. The function `detect` stands in the
+module of its name, and in the package itself.
 """
 
 from __future__ import annotations
