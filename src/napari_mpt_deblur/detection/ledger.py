@@ -7,7 +7,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -40,7 +40,7 @@ class Nucleus:
     fate : {"kept", "split", "merged", "lost", "gained"}
         See `napari_mpt_deblur.detection.fates.settle_fates`.
     unsupported : bool or None
-        Whether it was gained without evidence in the raw image: `evidence` is below 5 standard errors.
+        Whether it was gained without evidence in the raw image: `evidence` is below 3 standard errors.
     partners : tuple of int
         Labels of the nuclei in the other image that it was kept as, split into or from, or merged with or from.
     iou : float
@@ -119,7 +119,7 @@ class Ledger:
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One dict a nucleus, by column; those before come first."""
-        return [dict(zip(COLUMNS, astuple(entry), strict=True)) for entry in (*self.before, *self.after)]
+        return [dict(vars(entry)) for entry in (*self.before, *self.after)]
 
     def to_csv(self) -> str:
         """The rows as CSV with a header: unknown is empty, partners are separated by spaces."""
