@@ -256,7 +256,9 @@ def test_intensities_are_those_of_the_raw_image() -> None:
     labels = np.zeros((2, 20, 20), int)
     labels[1, 5:7, 5:8] = 4
     raw = np.arange(800, dtype=np.uint16).reshape(2, 20, 20)
-    (nucleus,) = ledger(labels, labels, raw, probabilities=({4: 0.75}, None), pixel_size_um=0.5).before
+    (nucleus,) = ledger(
+        labels, labels, raw, probabilities=({(1, 4): 0.75, (0, 4): 0.5}, None), pixel_size_um=0.5
+    ).before
     assert nucleus.total_intensity == raw[1, 5:7, 5:8].sum()
     assert nucleus.mean_intensity == pytest.approx(raw[1, 5:7, 5:8].mean())
     assert (nucleus.area_px, nucleus.area_um2, nucleus.probability) == (6, 1.5, 0.75)
@@ -284,7 +286,7 @@ def test_without_a_raw_image_nothing_is_measured() -> None:
 def a_ledger() -> Ledger:
     labels = disc((40, 40), 12, 12, 5) * 1 + disc((40, 40), 28, 28, 5) * 300
     raw = np.random.default_rng(0).normal(100, 5, (40, 40)) + 50.0 * labels
-    return ledger(np.where(labels == 300, 0, labels), labels, raw, truth=labels, probabilities=(None, {300: 0.5}))
+    return ledger(np.where(labels == 300, 0, labels), labels, raw, truth=labels, probabilities=(None, {(0, 300): 0.5}))
 
 
 def test_csv_says_what_the_entries_say() -> None:
@@ -344,7 +346,6 @@ def test_features_fit_a_labels_layer() -> None:
         ((np.eye(3, dtype=int),) * 2, {"raw": np.zeros((2, 3, 3))}, LabelsError, "raw image"),
         ((np.eye(3, dtype=int),) * 2, {"raw": np.zeros((3, 3), complex)}, ImageError, "raw image"),
         ((np.eye(3, dtype=int),) * 2, {"pixel_size_um": 0}, ParameterError, "above 0"),
-        ((np.ones((2, 3, 3), int),) * 2, {"probabilities": ({1: 0.5}, None)}, ParameterError, "several planes"),
     ],
 )
 def test_what_makes_no_sense(arguments: Any, keywords: Any, error: type[Exception], reason: str) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from napari_mpt_deblur.detection.labels import as_labels
-from napari_mpt_deblur.detection.ledger import Ledger, ledger
+from napari_mpt_deblur.detection.ledger import Ledger, Probabilities, ledger
 from napari_mpt_deblur.detection.precision import THRESHOLDS, MatchCounts, count_matches_by_plane, precision_of
 from napari_mpt_deblur.errors import ParameterError
 
@@ -137,7 +136,7 @@ def compare(
     truth: Any = None,
     truth_is: Truth = "truth",
     pooled: bool = True,
-    probabilities: tuple[Mapping[int, float] | None, Mapping[int, float] | None] | None = None,
+    probabilities: tuple[Probabilities | None, Probabilities | None] | None = None,
     pixel_size_um: float | None = None,
 ) -> Comparison:
     """Compare the labels before with those after.

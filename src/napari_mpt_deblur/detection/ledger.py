@@ -18,6 +18,7 @@ from napari_mpt_deblur.detection.labels import as_labels, as_planes, check_same_
 from napari_mpt_deblur.errors import ImageError, ParameterError
 
 Side = Literal["before", "after"]
+Probabilities = Mapping[tuple[int, int], float]  # by number of the plane and label
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def ledger(
     raw: Any = None,
     *,
     truth: Any = None,
-    probabilities: tuple[Mapping[int, float] | None, Mapping[int, float] | None] | None = None,
+    probabilities: tuple[Probabilities | None, Probabilities | None] | None = None,
     pixel_size_um: float | None = None,
 ) -> Ledger:
     """Match every nucleus before with those after, class it, and measure it on the raw image.
@@ -185,8 +186,9 @@ def ledger(
         Grey levels as recorded, of the same shape; without it intensities, contrast and evidence are None.
     truth : array_like, optional
         Labels of the true nuclei, of the same shape; without it `Nucleus.right` is None.
-    probabilities : pair of mappings of label to probability, optional
-        The detector's for the nuclei before and after; either may be None. Labels must then be unique over the planes.
+    probabilities : pair of mappings of (plane, label) to probability, optional
+        The detector's for the nuclei before and after, by number of the plane as in `Nucleus.plane` and label; either
+        may be None.
     pixel_size_um : float, optional
         Width of a pixel in micrometres.
 
@@ -202,7 +204,7 @@ def ledger(
     ImageError
         If the raw image is not one of grey levels.
     ParameterError
-        If the pixel size is not above 0, or probabilities cannot be told apart.
+        If the pixel size is not above 0.
     """
     if pixel_size_um is not None and not 0 < pixel_size_um < math.inf:
         raise ParameterError(f"pixel_size_um must be a number above 0; got {pixel_size_um!r}.")
@@ -230,7 +232,7 @@ def ledger(
         columns["fate"] = fate.tolist()
         columns["iou"] = overlaps.best_iou(count, overlap_side).tolist()
         columns["partners"] = _partners(links[:, own], objects[other].label[links[:, other]], count)
-        columns["probability"] = _probabilities(objects[own], pair[own], side)
+        columns["probability"] = _probabilities(objects[own], pair[own])
         columns["right"] = [None] * count if true_objects is None else matched_with(objects[own], true_objects).tolist()
         columns["unsupported"] = [
             None if raw is None else name == "gained" and value is not None and value < UNSUPPORTED_BELOW
@@ -279,16 +281,10 @@ def _partners(own: np.ndarray, labels: np.ndarray, count: int) -> list[tuple[int
     return partners
 
 
-def _probabilities(objects: Objects, by_label: Mapping[int, float] | None, side: str) -> list[float | None]:
-    if by_label is None:
-        return [None] * objects.count
-    labels = objects.label.tolist()
-    if len(set(labels)) < len(labels):
-        raise ParameterError(
-            f"Some labels {side} occur in several planes, so their probabilities are ambiguous: number the nuclei "
-            "through all planes, or leave the probabilities out."
-        )
-    return [None if (value := by_label.get(label)) is None else float(value) for label in labels]
+def _probabilities(objects: Objects, known: Probabilities | None) -> list[float | None]:
+    keys = zip(objects.plane.tolist(), objects.label.tolist(), strict=True)
+    values = [None if known is None else known.get(key) for key in keys]
+    return [None if value is None else float(value) for value in values]
 
 
 def _cell(name: str, value: Any) -> Any:
