@@ -127,12 +127,12 @@ def _weights(found: Layers, config: StarDistConfig) -> dict[str, np.ndarray]:
     for layer in layers:
         name = layer.keras_name
         if all_numbered or not name:
-            name = next(numbered, "conv2d")
+            name = _next(numbered, "conv2d")
         values = _read_layer(found, name, _conv_shapes(layer))
         taken.add(name)
         kernel, bias = values["kernel"].transpose(3, 2, 0, 1), values["bias"]  # HWIO to OIHW
         if layer.batch_norm:
-            norm = next(norms, "batch_normalization")
+            norm = _next(norms, "batch_normalization")
             kernel, bias = _normalised(kernel, bias, _read_layer(found, norm, dict.fromkeys(_NORM, bias.shape)))
             taken.add(norm)
         if layer.used:
@@ -148,6 +148,13 @@ def _in_order(found: Layers, kind: str) -> list[str]:
     """The layers of a kind that Keras numbered, in the order in which they were made: 9 before 10."""
     matches = [match for match in map(_NUMBERED.fullmatch, found) if match and match[1] == kind]
     return [match[0] for match in sorted(matches, key=lambda match: int(match[2] or 0))]
+
+
+def _next(names: Iterator[str], kind: str) -> str:
+    name = next(names, None)
+    if name is None:
+        raise ModelError(f"it lacks layers of the network of config.json: there are too few named {kind}")
+    return name
 
 
 def _conv_shapes(layer: ConvLayer) -> dict[str, tuple[int, ...]]:

@@ -14,6 +14,8 @@ from napari_mpt_deblur.detection.network import StarDistNetwork
 from napari_mpt_deblur.errors import ImageError, OutOfMemoryError, ParameterError
 from napari_mpt_deblur.restoration.runner import free_memory, is_out_of_memory
 
+Region = tuple[int, int, int, int]  # y0, x0, y1, x1, multiples of the size divisor
+
 _BUDGET_BYTES = 400e6  # of a tile; with torch and the rest of the process, a run then stays under 1 GB
 
 
@@ -94,7 +96,7 @@ def predict_tiles(
     """`predict`, tile by tile: the whole padded plane, in rows of tiles, without holding more than one.
 
     Each tile is read with all that its output depends on, from the plane padded by reflection at its end as StarDist
-    does. Where memory does not suffice, what is left goes on in smaller tiles.
+    does. Where memory does not suffice for a tile, its halves are predicted one after the other.
     """
     config = network.config
     image = np.asarray(image, np.float32)
@@ -104,25 +106,13 @@ def predict_tiles(
         raise ParameterError(f"tile_px must be at least 1; got {tile_px}.")
     padding = ((0, 0), *((0, -n % d) for n, d in zip(image.shape[1:], network.size_divisor, strict=True)))
     padded = np.pad(image, padding, mode="reflect")
-    side = float(tile_px or default_tile_px(network))
-    while True:
-        step = tuple(max(1, round(side / d)) * d for d in network.size_divisor)
-        starts = [(y, x) for y in range(0, padded.shape[1], step[0]) for x in range(0, padded.shape[2], step[1])]
-        try:
-            first = _predict_tile(network, padded, starts[0], step)
-            break
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            if step == network.size_divisor:
-                raise OutOfMemoryError(
-                    f"Not even a tile of {step[0]} x {step[1]} pixels fits the memory of the "
-                    "device: choose the device cpu, or close other programs."
-                ) from error
-            side = min(side, max(padded.shape[1:])) / 2
-            free_memory(_device(network).type)
+    side = tile_px or default_tile_px(network)
+    step = [max(1, round(side / divisor)) * divisor for divisor in network.size_divisor]
+    height, width = padded.shape[1:]
+    starts = [(y, x) for y in range(0, height, step[0]) for x in range(0, width, step[1])]
     for number, (y, x) in enumerate(starts):
-        prob, dist = first if number == 0 else _predict_tile(network, padded, (y, x), step)
+        region = (y, x, min(height, y + step[0]), min(width, x + step[1]))
+        prob, dist = _predict_region(network, padded, region)
         yield TilePrediction(y // config.grid[0], x // config.grid[1], prob, dist, number + 1, len(starts))
 
 
@@ -149,18 +139,41 @@ def _bytes_per_pixel(network: StarDistNetwork) -> float:
     return 4 * (widest + skips)
 
 
-def _predict_tile(
-    network: StarDistNetwork, padded: np.ndarray, start: tuple[int, int], step: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """One tile, with its context where the plane has it; at the plane's own edge zeros follow, as in the whole."""
+def _predict_region(network: StarDistNetwork, padded: np.ndarray, region: Region) -> tuple[np.ndarray, np.ndarray]:
+    """A part of the padded plane, in halves of halves where memory does not suffice."""
+    failed = None
+    try:
+        return _forward(network, padded, region)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        failed = str(error)  # not the error itself, which holds on to the memory
+    free_memory(_device(network).type)
+    y0, x0, y1, x1 = region
+    counts = [length // divisor for length, divisor in zip((y1 - y0, x1 - x0), network.size_divisor, strict=True)]
+    axis = 0 if counts[0] >= counts[1] else 1
+    if counts[axis] == 1:
+        raise OutOfMemoryError(
+            f"Not even a tile of {y1 - y0} x {x1 - x0} pixels fits the memory ({failed[:80]}): choose the device cpu, "
+            "or close other programs."
+        )
+    middle = region[axis] + counts[axis] // 2 * network.size_divisor[axis]
+    halves = ((y0, x0, middle, x1), (middle, x0, y1, x1)) if axis == 0 else ((y0, x0, y1, middle), (y0, middle, y1, x1))
+    parts = [_predict_region(network, padded, half) for half in halves]
+    prob, dist = (np.concatenate([part[i] for part in parts], axis) for i in (0, 1))
+    return prob, dist
+
+
+def _forward(network: StarDistNetwork, padded: np.ndarray, region: Region) -> tuple[np.ndarray, np.ndarray]:
+    """A region read with its context where the plane has it; at the plane's own edge zeros follow, as in the whole."""
     read, keep = [], []
     for axis in (0, 1):
         length, divisor, grid = padded.shape[axis + 1], network.size_divisor[axis], network.config.grid[axis]
         before, after = (-(-context // divisor) * divisor for context in network.context_px[axis])
-        stop = min(length, start[axis] + step[axis])
-        low = max(0, start[axis] - before)
+        start, stop = region[axis], region[axis + 2]
+        low = max(0, start - before)
         read.append(slice(low, min(length, stop + after)))
-        keep.append(slice((start[axis] - low) // grid, (stop - low) // grid))
+        keep.append(slice((start - low) // grid, (stop - low) // grid))
     pixels = torch.from_numpy(np.ascontiguousarray(padded[:, read[0], read[1]])[None])
     with torch.inference_mode():
         prob, dist = network(pixels.to(_device(network)))

@@ -26,12 +26,25 @@ PlaneGroup = tuple[PlaneIndex, ...]  # what the network sees at once: one grey p
 
 @dataclass(frozen=True)
 class DetectionProgress:
-    """How far a run is: tiles of the plane and planes of the image, done and in all."""
+    """How far a run is: which tile of a plane is done, which plane of the image it belongs to, and how many there are.
 
-    tiles_done: int
+    All count from 1.
+    """
+
+    tile: int
     tiles: int
-    planes_done: int
+    plane: int
     planes: int
+
+    @property
+    def done(self) -> int:
+        """Tiles of the whole run that are done."""
+        return (self.plane - 1) * self.tiles + self.tile
+
+    @property
+    def total(self) -> int:
+        """Tiles of the whole run."""
+        return self.planes * self.tiles
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +122,7 @@ def detection_steps(
             except StopIteration as end:
                 planes[index] = end.value
                 break
-            yield DetectionProgress(done, total, number + (done == total), len(groups))
+            yield DetectionProgress(done, total, number + 1, len(groups))
         labels[index] = planes[index].labels
         planes[index] = replace(planes[index], labels=labels[index])  # a view: each plane is held once
     return Detected(labels, axes, planes, scale, thresholds)

@@ -1,0 +1,43 @@
+"""Fixtures: model folders as StarDist writes them, and an image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from detection.keras_files import TINY, random_weights, write_keras
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Write a model folder: ``make_folder(grid=[1, 1], thresholds={"prob": 0.6, "nms": 0.3})``."""
+
+    def make(name: str = "tiny", thresholds: Mapping[str, Any] | None = None, seed: int = 0, **changes: Any) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        config = TINY | changes
+        (folder / "config.json").write_text(json.dumps(config))
+        if thresholds is not None:
+            (folder / "thresholds.json").write_text(json.dumps(thresholds))
+        write_keras(folder / "weights_best.h5", random_weights(config, seed))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def folder(make_folder: Callable[..., Path]) -> Path:
+    return make_folder(thresholds={"prob": 0.6, "nms": 0.3})
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    """(75, 61) smooth noise from 0 to 1."""
+    from scipy.ndimage import gaussian_filter
+
+    smooth = gaussian_filter(np.random.default_rng(3).random((75, 61)), 2)
+    return ((smooth - smooth.min()) / np.ptp(smooth)).astype(np.float32)
