@@ -230,7 +230,7 @@ def test_a_reader_s_unexpected_error_does_not_end_the_run(
             raise ZeroDivisionError("why")
         return read_image(path, *arguments, **options)
 
-    monkeypatch.setattr("napari_mpt_deblur.cli.deblur.read_image", broken)
+    monkeypatch.setattr("napari_mpt_deblur.cli.batch.read_image", broken)
     result = run("deblur", folder, "-o", tmp_path / "out")
     assert result.status == 1
     assert "a.tif: unexpected ZeroDivisionError" in result.err

@@ -16,13 +16,24 @@ def test_models_are_listed(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     own.mkdir()
     (own / "broken.safetensors").write_bytes(b"nothing at all")
     monkeypatch.setenv("MPT_DEBLUR_MODELS", str(own))
+    monkeypatch.setenv("MPT_DEBLUR_CACHE", str(tmp_path / "cache"))
     result = run("models")
     assert (result.status, result.err) == (0, "")
-    nuclei, broken, folder = result.out.splitlines()
-    assert nuclei.startswith("nuclei  [bundled, default] for tests; 0.0")
+    lines = result.out.splitlines()
+    split = lines.index("To detect nuclei:")
+    (title, nuclei, broken), folder = lines[:split], lines[-1]
+    assert title == "To deblur:"
+    assert " ".join(nuclei.split()).startswith("nuclei [bundled, default] for tests; 0.0")
     assert "nuclei of 8 to 150 pixels" in nuclei
-    assert broken.startswith("broken  [broken] Cannot use the model")
+    assert " ".join(broken.split()).startswith("broken [broken] Cannot use the model")
     assert str(own) in folder
+    published = [line for line in lines[split:] if "[published by StarDist] fetched when it is first named" in line]
+    assert [line.split()[0] for line in published] == [
+        "2D_versatile_fluo",
+        "2D_versatile_he",
+        "2D_paper_dsb2018",
+        "2D_demo",
+    ]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes end otherwise elsewhere")

@@ -10,15 +10,16 @@ import threading
 import traceback
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from napari_mpt_deblur.errors import AxesError, DeblurError, ModelError, ParameterError
 from napari_mpt_deblur.images import Axes
 
 if TYPE_CHECKING:
-    from napari_mpt_deblur.restoration import Deblurrer, Progress, Restored
+    from napari_mpt_deblur.restoration import Deblurrer
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+Result = TypeVar("Result")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -95,7 +96,17 @@ def check_model(arguments: argparse.Namespace) -> None:
         raise ParameterError(str(error)) from error
 
 
-def follow(run: Generator[Progress, None, Restored], label: str) -> Restored:
+class Progress(Protocol):
+    """How far a run is."""
+
+    @property
+    def done(self) -> int: ...
+
+    @property
+    def total(self) -> int: ...
+
+
+def follow(run: Generator[Progress, None, Result], label: str) -> Result:
     """Drive a run to its end behind a progress bar (on terminals only)."""
     from tqdm import tqdm
 
@@ -104,7 +115,8 @@ def follow(run: Generator[Progress, None, Restored], label: str) -> Restored:
             try:
                 progress = next(run)
             except StopIteration as finished:
-                return finished.value
+                result: Result = finished.value
+                return result
             if bar.total != progress.total:
                 bar.total = progress.total
                 bar.refresh()
@@ -130,6 +142,17 @@ def size(text: str) -> float:
         number = math.nan
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"must be a number above 0, not {text!r}")
+    return number
+
+
+def fraction(text: str) -> float:
+    """A number above 0 and below 1, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"must be a number above 0 and below 1, not {text!r}")
     return number
 
 

@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from napari_mpt_deblur.cli.batch import for_each_image
 from napari_mpt_deblur.cli.console import (
-    DONE,
-    FAILED,
     add_engine_options,
     axes,
     check_model,
-    complain,
-    complain_of_unexpected,
     follow,
     make_deblurrer,
     size,
     subparser,
 )
-from napari_mpt_deblur.cli.outputs import Job, plan_jobs
-from napari_mpt_deblur.errors import DeblurError
-from napari_mpt_deblur.images import ImageView, atomic, check_writable, create_image, read_image
+from napari_mpt_deblur.cli.outputs import Job
+from napari_mpt_deblur.images import ImageView, create_image
 
 if TYPE_CHECKING:
     from napari_mpt_deblur.restoration import Deblurrer
@@ -71,58 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
         If the arguments make no sense together.
     """
     check_model(arguments)
-    plan = plan_jobs(arguments.inputs, arguments.output)
-    for problem in plan.problems:
-        complain(problem)
-    failures = len(plan.problems)
-    deblurrer: Deblurrer | None = None
-    for job in plan.jobs:
-        try:
-            view = _open(job, arguments, make_folder=plan.folder is not None)
-        except DeblurError as error:
-            complain(str(error))
-            failures += 1
-            continue
-        except Exception as error:
-            complain_of_unexpected(error, where=f"{job.source}: ", with_traceback=arguments.traceback)
-            failures += 1
-            continue
-        # what the arguments are to blame for ends the run; torch is loaded only now that there is something to do
-        deblurrer = deblurrer or make_deblurrer(arguments)
-        try:
-            done = _restore(job, view, deblurrer, arguments, make_folder=plan.folder is not None)
-        except (DeblurError, MemoryError) as error:
-            complain(_about(job, error))
-            failures += 1
-        except Exception as error:
-            complain_of_unexpected(error, where=f"{job.source}: ", with_traceback=arguments.traceback)
-            failures += 1
-        else:
-            print(done)
-    total = len(plan.jobs) + len(plan.problems)
-    if failures and total > 1:
-        complain(f"{failures} of {total} inputs failed.")
-    return FAILED if failures else DONE
+    return for_each_image(arguments, make_deblurrer, _restore)
 
 
-def _open(job: Job, arguments: argparse.Namespace, *, make_folder: bool) -> ImageView:
-    if make_folder and not job.target.parent.exists():
-        atomic.check_creatable(job.target.parent)
-    else:
-        check_writable(job.target, overwrite=arguments.overwrite)
-    try:
-        view = read_image(job.source, arguments.axes, pixel_size_um=arguments.pixel_size)
-    except DeblurError as error:
-        raise type(error)(_about(job, error)) from error
-    return replace(view, nucleus_diameter_px=arguments.nucleus_diameter)
-
-
-def _restore(
-    job: Job, view: ImageView, deblurrer: Deblurrer, arguments: argparse.Namespace, *, make_folder: bool
-) -> str:
+def _restore(job: Job, view: ImageView, deblurrer: Deblurrer, arguments: argparse.Namespace) -> str:
     """Restore one file; what was done in a line."""
+    view = replace(view, nucleus_diameter_px=arguments.nucleus_diameter)
     dtype = None if arguments.dtype == "input" else arguments.dtype
-    folder = atomic.new_folder(job.target.parent) if make_folder else nullcontext()
     target = create_image(
         job.target,
         view.shape,
@@ -132,7 +82,7 @@ def _restore(
         overwrite=arguments.overwrite,
         metadata=view.metadata,
     )
-    with folder, target as sink:
+    with target as sink:
         restored = follow(deblurrer.run(view, dtype=dtype, out=sink), job.source.name)
         sink.description = json.dumps(restored.record, default=str)
     return f"{job.source} -> {job.target} ({'; '.join(_facts(view, restored.record))})"
@@ -142,9 +92,3 @@ def _facts(view: ImageView, record: dict[str, Any]) -> list[str]:
     """What the user should know of a result."""
     where = f"on {record.get('device', 'cpu')} in {record.get('seconds', 0):.1f} s"
     return [view.axes.describe(), where, *view.notes, *record.get("notes", ())]
-
-
-def _about(job: Job, error: BaseException) -> str:
-    """The message, naming the file if it does not."""
-    text = str(error) or "not enough memory: give a smaller image"
-    return text if str(job.source) in text or str(job.target) in text else f"{job.source}: {text}"

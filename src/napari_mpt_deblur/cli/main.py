@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from napari_mpt_deblur import __version__
-from napari_mpt_deblur.cli import compare, deblur, demo, models, train
+from napari_mpt_deblur.cli import compare, deblur, demo, detect, models, train
 from napari_mpt_deblur.cli.console import FAILED, INTERRUPTED, USAGE, complain, complain_of_unexpected, polite_kill
 from napari_mpt_deblur.errors import DeblurError, ParameterError
 
@@ -31,6 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--traceback", action="store_true", help="show where an unexpected error comes from")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
     deblur.add_parser(subparsers)
+    detect.add_parser(subparsers)
     compare.add_parser(subparsers)
     models.add_parser(subparsers)
     train.add_parser(subparsers)

@@ -1,4 +1,4 @@
-"""``mpt-deblur models``: list the model library."""
+"""``mpt-deblur models``: list the models that deblur and those that detect."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from napari_mpt_deblur.checkpoints import DEFAULT_MODEL, ModelInfo, available_models, user_folder
 from napari_mpt_deblur.cli.console import DONE, subparser
+from napari_mpt_deblur.detection import DEFAULT_DETECTOR, DetectorInfo, available_detectors
 
 
 def add_parser(subparsers: Any) -> None:
@@ -15,14 +16,20 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print one line a model; a broken file is listed with the reason."""
-    models = available_models()
-    width = max([len(model.name) for model in models], default=0)
+    """Print one line a model; a broken one is listed with the reason."""
+    models, detectors = available_models(), available_detectors()
+    names = [model.name for model in models] + [detector.name for detector in detectors]
+    width = max(map(len, names), default=0)
+    print("To deblur:" if models else "No model is installed.")
     for model in models:
         print(f"{model.name:{width}}  {_describe(model)}")
-    if not models:
-        print("No model is installed.")
-    print(f"Your own models (.safetensors) belong in {user_folder()}")
+    print("To detect nuclei:")
+    for detector in detectors:
+        print(f"{detector.name:{width}}  {_describe_detector(detector)}")
+    print(
+        f"Your own models (.safetensors) belong in {user_folder()}; "
+        "those that detect (StarDist folders) in its folder detection"
+    )
     return DONE
 
 
@@ -37,4 +44,20 @@ def _describe(model: ModelInfo) -> str:
         parts.append(f"licence {model.config.licence}")
     kind = "bundled" if model.bundled else str(model.path)
     default = ", default" if model.name == DEFAULT_MODEL else ""
+    return f"[{kind}{default}] {'; '.join(parts)}"
+
+
+def _describe_detector(info: DetectorInfo) -> str:
+    if info.problem:
+        return f"[broken] {info.problem}"
+    kind = {"published": "published by StarDist", "own": str(info.path)}.get(info.kind, info.kind)
+    default = ", default" if info.name == DEFAULT_DETECTOR else ""
+    if info.description is None:
+        return f"[{kind}] fetched when it is first named"
+    channels = info.description.config.n_channel_in
+    parts = [info.description.description or "StarDist", "grey" if channels == 1 else f"{channels} channels"]
+    if info.description.nucleus_diameter_px:
+        parts.append(f"nuclei of about {info.description.nucleus_diameter_px:g} pixels")
+    if info.description.licence:
+        parts.append(f"licence {info.description.licence}")
     return f"[{kind}{default}] {'; '.join(parts)}"

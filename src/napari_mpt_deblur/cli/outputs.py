@@ -14,7 +14,7 @@ from napari_mpt_deblur.images.files import SUFFIXES, TIFF_SUFFIXES, is_pattern
 
 @dataclass(frozen=True)
 class Job:
-    """One image to restore and the file to write."""
+    """One image and the file to write."""
 
     source: Path
     target: Path
@@ -96,7 +96,7 @@ def _check_distinct(jobs: Sequence[Job]) -> None:
         other = taken.setdefault(job.target.name.casefold(), job.source)
         if other is not job.source:
             raise ParameterError(
-                f"{other} and {job.source} would both be written to {job.target}: rename one, or deblur them apart."
+                f"{other} and {job.source} would both be written to {job.target}: rename one, or give them apart."
             )
 
 
