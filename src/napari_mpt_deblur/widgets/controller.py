@@ -1,21 +1,21 @@
-"""What happens when: the panel's logic, with a viewer and a view it can be tested without."""
+"""What happens when: the Deblur panel's logic, with a viewer and a view it can be tested without."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
-from napari_mpt_deblur.widgets.job import Failure, Machinery, Stage, deblur_steps, failure, survey_steps
-from napari_mpt_deblur.widgets.protocols import Job, Runner, View
+from napari_mpt_deblur.widgets.job import deblur_steps, survey_steps
+from napari_mpt_deblur.widgets.protocols import Runner, View
 from napari_mpt_deblur.widgets.reading import layer_axes, readings
 from napari_mpt_deblur.widgets.request import DeblurRequest, make_request
 from napari_mpt_deblur.widgets.result import result_layer
+from napari_mpt_deblur.widgets.run_controller import Run, RunController
 from napari_mpt_deblur.widgets.side_by_side import SideBySide
-from napari_mpt_deblur.widgets.words import describe_seconds, summary
+from napari_mpt_deblur.widgets.words import summary
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -27,18 +27,13 @@ PREVIEW = "Deblur preview"
 
 
 @dataclass(eq=False)
-class _Run:
-    """The run that is on."""
+class _Run(Run):
+    """A run on one layer."""
 
-    request: DeblurRequest
-    source: Image
-    preview: bool
-    job: Job | None = None
-    tiles_began_s: float = 0.0
-    last_words: str = ""
+    preview: bool = False
 
 
-class DeblurController:
+class DeblurController(RunController[View]):
     """Turns clicks into runs and runs into layers.
 
     Parameters
@@ -54,6 +49,9 @@ class DeblurController:
         Seconds.
     """
 
+    _name = "Deblur"
+    _first_words = "Measuring intensities..."
+
     def __init__(
         self,
         viewer: ViewerModel,
@@ -64,60 +62,12 @@ class DeblurController:
         steps: Callable[[DeblurRequest], Generator[Any, None, Any]] = deblur_steps,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._viewer, self._view, self._runner, self._notify = viewer, view, runner, notify
-        self._steps, self._clock = steps, clock
+        super().__init__(viewer, view, runner, notify, steps=steps, clock=clock)
         self._side_by_side = SideBySide(viewer)
-        self._run: _Run | None = None
-        self._survey: Job | None = None
         self._chosen: Image | None = None  # by the user, or for a run
-        self._generation = 0  # of the run whose result is still wanted
         self._results: WeakKeyDictionary[Layer, list[ref[Layer]]] = WeakKeyDictionary()  # by source, the newest last
         self._preview: ref[Image] | None = None
         self._read: ref[Image] | None = None  # the layer whose axes the panel shows
-        self._ready = False
-        self._closed = True  # until it is opened
-
-    # -- life ------------------------------------------------------------------------------------------------------
-
-    def open(self) -> None:
-        """Begin: follow the viewer's layers, and import the engine in the background."""
-        if not self._closed:
-            return
-        self._closed = False
-        events = self._viewer.layers.events
-        events.inserted.connect(self._on_inserted)
-        events.removed.connect(self._on_removed)
-        events.reordered.connect(self._on_layers)
-        events.renamed.connect(self._on_layers)
-        self._on_layers()
-        self.survey()
-
-    def close(self) -> None:
-        """End quietly: drop what is running and follow the viewer no more."""
-        if self._closed:
-            return
-        self._closed = True
-        self._generation += 1
-        for job in (self._survey, self._run.job if self._run is not None else None):
-            if job is not None:
-                job.quit()
-        self._survey = None
-        events = self._viewer.layers.events
-        events.inserted.disconnect(self._on_inserted)
-        events.removed.disconnect(self._on_removed)
-        events.reordered.disconnect(self._on_layers)
-        events.renamed.disconnect(self._on_layers)
-
-    def survey(self) -> None:
-        """Look for devices and models in the background; shown when found."""
-        if self._survey is None:
-            self._survey = self._runner(
-                "Deblur: start the engine",
-                survey_steps,
-                yielded=lambda _: None,
-                returned=self._on_surveyed,
-                finished=self._on_survey_finished,
-            )
 
     # -- what the user does ----------------------------------------------------------------------------------------
 
@@ -139,11 +89,6 @@ class DeblurController:
         """Restore what is in view now into the preview layer."""
         self._start(preview=True)
 
-    def cancel(self) -> None:
-        """Stop within one tile and leave the viewer as it was."""
-        if self._run is not None and self._is_wanted(self._run):
-            self._abandon(self._run, "Cancelled.")
-
     def toggle_side_by_side(self, on: bool) -> None:
         """Show source and newest result beside each other, or put the view back."""
         source = self._view.settings().layer
@@ -156,15 +101,14 @@ class DeblurController:
 
     # -- a run -----------------------------------------------------------------------------------------------------
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the engine is imported and the panel's lists are filled."""
-        return self._ready
+    def _survey_steps(self) -> Callable[[], Generator[Any, None, Any]]:
+        return survey_steps
 
-    @property
-    def is_running(self) -> bool:
-        """Whether a run is on, or one is still ending."""
-        return self._run is not None
+    def _can_start(self) -> bool:
+        return self._view.settings().layer is not None
+
+    def _describe_step(self, step: Progress) -> str:
+        return f"Tile {step.done} of {step.total}"
 
     def _start(self, *, preview: bool) -> None:
         if self._run is not None or self._closed:
@@ -172,85 +116,31 @@ class DeblurController:
         settings = self._view.settings()
         try:
             request = make_request(self._viewer, settings, self._generation + 1, preview=preview)
-        except Exception as error:  # whatever a layer of unknown making throws becomes one notification
-            self._notify(failure(error).message)
+        except Exception as error:
+            self._tell(error)
             return
         assert settings.layer is not None  # make_request refuses that
-        self._generation = request.generation
         self._chosen = settings.layer
-        run = self._run = _Run(request, settings.layer, preview)
-        self._view.show_progress(None, "Starting...")
-        self._show_state()
-        run.job = self._runner(
-            f"{'Preview' if preview else 'Deblur'} of {request.source_name!r}",
-            partial(self._steps, request),
-            yielded=partial(self._on_yielded, run),
-            returned=partial(self._on_returned, run),
-            finished=partial(self._on_finished, run),
-        )
+        run = _Run(request, (settings.layer,), preview=preview)
+        self._begin(run, f"{'Preview' if preview else 'Deblur'} of {request.source_name!r}")
 
-    def _is_wanted(self, run: _Run) -> bool:
-        return run.request.generation == self._generation and not self._closed
-
-    def _abandon(self, run: _Run, last_words: str) -> None:
-        """Want the run's result no more; it ends at its next yield."""
-        self._generation += 1
-        run.last_words = last_words
-        if run.job is not None:
-            run.job.quit()
-        self._view.show_progress(None, "Stopping after this tile...")
-        self._show_state()
-
-    def _on_yielded(self, run: _Run, step: Stage | Progress) -> None:
-        if not self._is_wanted(run):
-            return
-        if isinstance(step, Stage):
-            self._view.show_progress(None, step.text)
-            return
-        if step.done == 0:
-            run.tiles_began_s = self._clock()
-            self._view.show_progress(None, "Measuring intensities...")
-            return
-        left_s = (self._clock() - run.tiles_began_s) / step.done * (step.total - step.done)
-        text = f"Tile {step.done} of {step.total}, {describe_seconds(left_s)} left"
-        self._view.show_progress(step.done / step.total, text)
-
-    def _on_returned(self, run: _Run, outcome: Restored | Failure) -> None:
-        if not self._is_wanted(run):
-            return
-        if isinstance(outcome, Failure):
-            run.last_words = outcome.message
-            self._notify(outcome.message)
-            return
-        try:
-            self._add(run, outcome)
-        except Exception as error:
-            self._notify(failure(error).message)
-
-    def _on_finished(self, run: _Run) -> None:
-        if self._run is run:
-            self._run = None
-            if not self._closed:
-                self._view.show_progress(None, "")
-                self._view.show_message(run.last_words)
-                self._show_state()
-
-    def _add(self, run: _Run, restored: Restored) -> None:
-        layers = self._viewer.layers
+    def _add(self, run: Run, outcome: Restored) -> None:
+        assert isinstance(run, _Run)
+        (source,), layers = run.sources, self._viewer.layers
         name = PREVIEW if run.preview else f"{run.request.source_name} deblurred"
-        result = result_layer(run.source, restored, run.request, name)
+        result = result_layer(source, outcome, run.request, name)
         side_by_side = self._side_by_side.is_on  # ends with the old preview, if that is shown
         self._drop_preview()
-        self._results.setdefault(run.source, []).append(ref(result))
+        self._results.setdefault(source, []).append(ref(result))
         if run.preview:
             self._preview = ref(result)
             layers.append(result)  # on top, where nothing covers it
         else:
-            layers.insert(layers.index(run.source) + 1, result)
+            layers.insert(layers.index(source) + 1, result)
             layers.selection.active = result
         if side_by_side:
-            self._side_by_side.show(run.source, result)
-        run.last_words = summary(restored.record)
+            self._side_by_side.show(source, result)
+        run.last_words = summary(outcome.record)
         self._show_side_by_side()
 
     def _drop_preview(self) -> None:
@@ -260,10 +150,6 @@ class DeblurController:
             self._viewer.layers.remove(preview)
 
     # -- what the viewer does --------------------------------------------------------------------------------------
-
-    def _on_inserted(self, event: Any) -> None:
-        new = event.value
-        self._on_layers(newest=new if new.visible else None)
 
     def _on_layers(self, event: Any = None, *, newest: Layer | None = None) -> None:
         from napari.layers import Image
@@ -279,25 +165,9 @@ class DeblurController:
         self._view.show_layers([(layer.name, layer) for layer in images], chosen)
         self._show_layer()
 
-    def _on_removed(self, event: Any) -> None:
-        removed = event.value
-        if self._run is not None and removed is self._run.source and self._is_wanted(self._run):
-            self._abandon(self._run, "Stopped: the image was removed.")
-        if removed in self._side_by_side.layers:
+    def _on_gone(self, layer: Layer) -> None:
+        if layer in self._side_by_side.layers:
             self._side_by_side.restore()
-        self._on_layers()
-
-    def _on_surveyed(self, outcome: Machinery | Failure) -> None:
-        if self._closed:
-            return
-        if isinstance(outcome, Failure):
-            self._notify(outcome.message)
-        else:
-            self._ready = True
-            self._view.show_machinery(outcome)
-
-    def _on_survey_finished(self) -> None:
-        self._survey = None
 
     # -- what the panel shows --------------------------------------------------------------------------------------
 
@@ -306,14 +176,6 @@ class DeblurController:
             return None
         results = (result() for result in reversed(self._results.get(source, [])))
         return next((result for result in results if result is not None and result in self._viewer.layers), None)
-
-    def _show_state(self) -> None:
-        running = self._run is not None
-        self._view.show_state(
-            running=running,
-            cancelling=self._run is not None and not self._is_wanted(self._run),
-            can_start=not running and self._view.settings().layer is not None,
-        )
 
     def _show_side_by_side(self) -> None:
         on = self._side_by_side.is_on

@@ -52,12 +52,23 @@ class Machinery:
     models: tuple[ModelInfo, ...]
 
 
-def failure(error: Exception) -> Failure:
+def failure(
+    error: Exception,
+    doing: str = "Deblurring",
+    less: str = "restore the current plane or a drawn box only",
+    otherwise: str = "with a smaller tile or on the CPU",
+) -> Failure:
     """Turn an exception into what the user is told; unexpected ones go into the log with their traceback.
 
     Parameters
     ----------
     error : Exception
+    doing : str
+        What stopped.
+    less : str
+        What to do where the memory is full.
+    otherwise : str
+        How to try again.
 
     Returns
     -------
@@ -65,13 +76,13 @@ def failure(error: Exception) -> Failure:
     """
     if isinstance(error, DeblurError):
         return Failure(str(error))
-    log.error("Deblurring stopped unexpectedly.", exc_info=error)
+    log.error("%s stopped unexpectedly.", doing, exc_info=error)
     if isinstance(error, MemoryError):
-        return Failure("The memory is full: restore the current plane or a drawn box only, or remove other layers.")
+        return Failure(f"The memory is full: {less}, or remove other layers.")
     reason = " ".join(str(error).split())[:200]
     return Failure(
-        f"Deblurring stopped unexpectedly ({type(error).__name__}: {reason}). Try again with a smaller tile or on the "
-        "CPU; if it comes back, report it with the traceback from the log (napari's terminal)."
+        f"{doing} stopped unexpectedly ({type(error).__name__}: {reason}). Try again {otherwise}; if it comes back, "
+        "report it with the traceback from the log (napari's terminal)."
     )
 
 
