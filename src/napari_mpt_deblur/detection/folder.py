@@ -182,7 +182,7 @@ def _detector(
     network.requires_grad_(False)
     try:
         # channels last in memory: the same numbers in 0.6 of the time on a CPU
-        network = network.eval().to(device=device, memory_format=torch.channels_last)
+        network = network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     except RuntimeError as error:  # torch's own out-of-memory error is one
         raise OutOfMemoryError(f"The model does not fit the memory of {device}: choose another device.") from error
     return Detector(name, network, description, sha256, device)
