@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from detection.keras_files import TINY, random_weights, write_keras
+from detection.keras_files import write_folder
 
 
 @pytest.fixture
@@ -17,14 +16,7 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
     """Write a model folder: ``make_folder(grid=[1, 1], thresholds={"prob": 0.6, "nms": 0.3})``."""
 
     def make(name: str = "tiny", thresholds: Mapping[str, Any] | None = None, seed: int = 0, **changes: Any) -> Path:
-        folder = tmp_path / name
-        folder.mkdir()
-        config = TINY | changes
-        (folder / "config.json").write_text(json.dumps(config))
-        if thresholds is not None:
-            (folder / "thresholds.json").write_text(json.dumps(thresholds))
-        write_keras(folder / "weights_best.h5", random_weights(config, seed))
-        return folder
+        return write_folder(tmp_path / name, thresholds, seed, **changes)
 
     return make
 

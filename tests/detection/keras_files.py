@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -115,3 +116,14 @@ def write_keras(path: Path, weights: Mapping[str, np.ndarray], *, keras: int = 2
             for name in names:
                 group.create_dataset(name + suffix, data=weights[name])
     return path
+
+
+def write_folder(folder: Path, thresholds: Mapping[str, Any] | None = None, seed: int = 0, **changes: Any) -> Path:
+    """A model folder as StarDist writes it, of `TINY` with changes."""
+    folder.mkdir()
+    config = TINY | changes
+    (folder / "config.json").write_text(json.dumps(config))
+    if thresholds is not None:
+        (folder / "thresholds.json").write_text(json.dumps(thresholds))
+    write_keras(folder / "weights_best.h5", random_weights(config, seed))
+    return folder

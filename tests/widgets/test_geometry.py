@@ -139,3 +139,40 @@ def test_box_of_a_shape_in_other_units():
     layer = viewer.add_image(np.zeros((100, 300)), scale=(0.5, 0.5), units="um")
     viewer.add_shapes([[5000, 10000], [20000, 30000]], shape_type="rectangle", units="nm")
     assert geometry.box_of_shape(viewer, layer, Axes("YX")) == (10, 20, 41, 61)
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS[:3])
+def test_look_at_goes_to_the_plane_and_the_place(transform):
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((2, 4, 20, 30)))
+    layer = viewer.add_image(np.zeros((4, 20, 30)), **transform)
+    viewer.dims.set_point(0, 1)
+    geometry.look_at(viewer, layer, (2, 7, 12))
+    world = layer.data_to_world((2, 7, 12))
+    assert viewer.dims.point[1] == pytest.approx(world[0], abs=0.51)  # the sliders of two layers share their steps
+    assert viewer.dims.point[0] == 1
+    np.testing.assert_allclose(viewer.scene.camera.center[-2:], world[1:])
+
+
+def test_look_at_leaves_an_axis_where_it_stands_and_speaks_the_viewer_s_units():
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((4, 20, 30)), scale=(2, 0.5, 0.5), units="um")
+    layer = viewer.add_image(np.zeros((4, 20, 30)), scale=(2000, 500, 500), units="nm")
+    viewer.dims.set_current_step(0, 3)
+    point = viewer.dims.point
+    geometry.look_at(viewer, layer, (None, 10, 20))
+    assert viewer.dims.point == point
+    unit = viewer.dims.units[-1]
+    center = [float((value * unit).to("um").magnitude) for value in viewer.scene.camera.center[-2:]]
+    assert center == pytest.approx([5, 10])
+
+
+def test_look_at_zooms_in_on_what_is_small_and_never_out():
+    viewer = ViewerModel()
+    layer = viewer.add_image(np.zeros((200, 300)), scale=(0.5, 0.5))
+    viewer.scene.camera.zoom = 1
+    geometry.look_at(viewer, layer, (50, 60), size_px=10)
+    assert viewer.scene.camera.zoom == pytest.approx(8)  # 5 world units on 40 canvas pixels
+    viewer.scene.camera.zoom = 30
+    geometry.look_at(viewer, layer, (50, 60), size_px=10)
+    assert viewer.scene.camera.zoom == 30

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QProgressBar, QVBoxLa
 
 from napari_mpt_deblur.checkpoints import DEFAULT_MODEL
 from napari_mpt_deblur.widgets.controller import DeblurController
-from napari_mpt_deblur.widgets.fields import Choice, Entry, button, form, number
+from napari_mpt_deblur.widgets.fields import Choice, Entry, button, form, number, show_error
 from napari_mpt_deblur.widgets.job import Machinery
 from napari_mpt_deblur.widgets.request import Scope, Settings
 from napari_mpt_deblur.widgets.worker import run_in_thread
@@ -76,7 +76,7 @@ class DeblurWidget(QWidget):
         self.show_progress(None, "")
         # napari hands plugins a proxy that makes a new object at each access; layers are compared by identity here
         viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
-        self.controller = DeblurController(viewer, self, run_in_thread, _show_error)
+        self.controller = DeblurController(viewer, self, run_in_thread, show_error)
         self._connect(self.controller)
         self.controller.open()
 
@@ -199,9 +199,3 @@ class DeblurWidget(QWidget):
         for widget in (self._side_by_side, self._progress, self._status):
             layout.addWidget(widget)
         layout.addStretch()
-
-
-def _show_error(message: str) -> None:
-    from napari.utils.notifications import show_error
-
-    show_error(message)

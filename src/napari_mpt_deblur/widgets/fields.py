@@ -9,7 +9,9 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QPaintEvent
 from qtpy.QtWidgets import (
     QComboBox,
+    QDoubleSpinBox,
     QFormLayout,
+    QHBoxLayout,
     QLabel,
     QPushButton,
     QSizePolicy,
@@ -117,6 +119,37 @@ def number(tip: str, unit: str, *, maximum: int, step: int) -> QSpinBox:
     box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
     box.setToolTip(tip)
     return box
+
+
+def decimal(tip: str, *, maximum: float, step: float, decimals: int, unit: str = "", at_0: str = "") -> QDoubleSpinBox:
+    """A number from 0, where 0 reads as told."""
+    box = QDoubleSpinBox()
+    box.setDecimals(decimals)
+    box.setRange(0, maximum)
+    box.setSingleStep(step)
+    box.setSuffix(unit)
+    box.setSpecialValueText(at_0)
+    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    box.setToolTip(tip)
+    return box
+
+
+def row(*fields: QWidget) -> QWidget:
+    """Fields beside each other, as one; the tooltip is that of the first."""
+    box = QWidget()
+    layout = QHBoxLayout(box)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for field in fields:
+        layout.addWidget(field)
+    box.setToolTip(fields[0].toolTip())
+    return box
+
+
+def show_error(message: str) -> None:
+    """Tell the user of an error, as napari does."""
+    from napari.utils.notifications import show_error as notify
+
+    notify(message)
 
 
 def button(text: str, tip: str) -> QPushButton:

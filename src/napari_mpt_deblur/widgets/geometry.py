@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Layer, Shapes
 
+_SEEN_PX = 40.0  # of the canvas: what is smaller is hard to see
+
 Box = tuple[int, int, int, int]  # (y0, x0, y1, x1), the ends not included
 
 
@@ -102,6 +104,39 @@ def box_of_shape(viewer: ViewerModel, layer: Image, axes: Axes) -> Box:
     return box
 
 
+def look_at(viewer: ViewerModel, layer: Layer, position: Sequence[float | None], size_px: float = 0.0) -> None:
+    """Go to a place in a layer: sliders and camera; zoom in only where a thing of that size would be small.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    layer : Layer
+    position : sequence of float or None
+        In pixels of the layer, one number an axis; None: where the slider stands now.
+    size_px : float
+        Of the thing to see, in pixels of the layer.
+    """
+    now = _world_to_data(layer, viewer.dims.point, viewer.dims.units)
+    data = np.array([here if there is None else there for here, there in zip(now, position, strict=True)])
+    world = _to_viewer(viewer, layer, np.asarray(layer.data_to_world(data)))
+    shift = viewer.dims.ndim - layer.ndim  # napari aligns the last dimensions
+    displayed = viewer.dims.displayed
+    for axis, value in enumerate(world, start=shift):
+        if axis not in displayed:
+            viewer.dims.set_point(axis, value)
+    center = list(viewer.scene.camera.center)
+    for i, axis in zip(range(-len(displayed), 0), displayed, strict=True):
+        if axis >= shift:
+            center[i] = float(world[axis - shift])
+    viewer.scene.camera.center = tuple(center)
+    step = np.zeros(layer.ndim)
+    step[-1] = size_px
+    ahead = _to_viewer(viewer, layer, np.asarray(layer.data_to_world(data + step)))
+    size = float(np.linalg.norm(ahead - world))
+    if size > 0:
+        viewer.scene.camera.zoom = max(viewer.scene.camera.zoom, _SEEN_PX / size)
+
+
 def place(layer: Layer, offset_px: Sequence[int]) -> np.ndarray:
     """The `translate` that puts a cropped copy of a layer where its pixels were.
 
@@ -146,6 +181,17 @@ def _world_to_data(layer: Layer, point: Sequence[float] | np.ndarray, units: Seq
             if units[axis] != layer.units[axis] and units[axis].is_compatible_with(layer.units[axis]):
                 world[axis] *= float((1 * units[axis]).to(layer.units[axis]).magnitude)
     return np.asarray(layer.world_to_data(world))
+
+
+def _to_viewer(viewer: ViewerModel, layer: Layer, world: np.ndarray) -> np.ndarray:
+    """A world position of a layer in the viewer's units, one number an axis of the layer."""
+    world = np.array(world, float)
+    units = viewer.dims.units
+    if units is not None:
+        for axis in range(-1, -1 - min(len(world), len(units)), -1):
+            if units[axis] != layer.units[axis] and units[axis].is_compatible_with(layer.units[axis]):
+                world[axis] *= float((1 * layer.units[axis]).to(units[axis]).magnitude)
+    return world
 
 
 def _covering_box(corners: Iterable[np.ndarray], layer: Image, y_axis: int) -> Box | None:

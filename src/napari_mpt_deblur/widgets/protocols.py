@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from napari_mpt_deblur.widgets.detect_job import DetectMachinery, Outcome
+from napari_mpt_deblur.widgets.detect_request import DetectSettings, TruthChoice
 from napari_mpt_deblur.widgets.job import Machinery
 from napari_mpt_deblur.widgets.request import Settings
 
@@ -60,3 +62,23 @@ class View(RunView, Protocol):
     def show_machinery(self, machinery: Machinery) -> None: ...
 
     def show_side_by_side(self, *, available: bool, on: bool) -> None: ...
+
+
+class DetectView(RunView, Protocol):
+    """What the controller needs of the Detect panel."""
+
+    def settings(self) -> DetectSettings: ...
+
+    def show_layers(
+        self,
+        images: Sequence[tuple[str, Image]],
+        truths: Sequence[tuple[str, TruthChoice]],
+        before: Image | None,
+        after: Image | None,
+    ) -> None: ...
+
+    def show_machinery(self, machinery: DetectMachinery) -> None: ...
+
+    def show_outcome(self, outcome: Outcome) -> None: ...
+
+    def plot_png(self) -> bytes: ...

@@ -57,7 +57,6 @@ class RunController(Generic[ViewT]):
 
     _name: ClassVar[str]
     _first_words: ClassVar[str]  # before the first step is done
-    _failure: ClassVar[Callable[[Exception], Failure]] = staticmethod(failure)
 
     def __init__(
         self,
@@ -141,6 +140,10 @@ class RunController(Generic[ViewT]):
 
     def _can_start(self) -> bool:
         raise NotImplementedError
+
+    def _failure(self, error: Exception) -> Failure:
+        """What the user is told of an error."""
+        return failure(error)
 
     def _describe_step(self, step: Any) -> str:
         """How far it is, without the time."""
