@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from detection.keras_files import write_folder
 from qtpy.QtWidgets import QApplication
 
 from napari_mpt_deblur.images.axes import Axes
@@ -73,13 +74,12 @@ import napari, numpy as np
 from qtpy.QtCore import QTimer
 viewer = napari.Viewer()
 viewer.add_image(np.random.default_rng(0).integers(0, 4000, (50, 512, 512)).astype(np.uint16))
-_, panel = viewer.window.add_plugin_dock_widget("napari-mpt-deblur", "Deblur")
+_, panel = viewer.window.add_plugin_dock_widget("napari-mpt-deblur", {name!r})
 
 def look():
     if panel.controller.is_ready and not panel.controller.is_running:
-        panel.choose_model("tiny")
-        panel.controller.deblur()
-    if panel._status.text().startswith("Tile 1 "):
+        {start}
+    if panel._status.text().startswith({sign!r}):
         print("closing", flush=True)
         timer.stop()
         viewer.window._qt_window.close()  # as File > Close Window does
@@ -92,10 +92,19 @@ print("ended", flush=True)
 """
 
 
-def test_a_session_that_is_closed_mid_run_ends(model_folder):
+@pytest.mark.parametrize(
+    ("name", "start", "sign"),
+    [
+        ("Deblur", 'panel.choose_model("tiny"); panel.controller.deblur()', "Tile 1 "),
+        ("Detect nuclei", "panel.choose_folder({folder!r}); panel.controller.detect()", "Before: plane 1 "),
+    ],
+)
+def test_a_session_that_is_closed_mid_run_ends(model_folder, tmp_path, name, start, sign):
+    folder = str(write_folder(tmp_path / "tiny-star", {"prob": 0.6, "nms": 0.3}))
+    script = SCRIPT.format(name=name, start=start.format(folder=folder), sign=sign)
     began = time.monotonic()
     session = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, "-c", script],
         env=os.environ | {"MPT_DEBLUR_MODELS": str(model_folder)},
         capture_output=True,
         text=True,

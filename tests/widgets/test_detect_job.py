@@ -9,6 +9,7 @@ from napari.components import ViewerModel
 
 from napari_mpt_deblur import average_precision, detect
 from napari_mpt_deblur.detection.comparison import compare
+from napari_mpt_deblur.errors import FileError
 from napari_mpt_deblur.widgets.detect_job import DetectMachinery, DetectStep, Outcome, detect_steps, survey_steps
 from napari_mpt_deblur.widgets.detect_request import (
     DetectSettings,
@@ -175,6 +176,17 @@ def test_what_the_user_can_mend_is_told_in_one_line(tiny, image, model, settings
     assert isinstance(outcome, Failure)
     assert words in outcome.message
     assert "\n" not in outcome.message
+
+
+def test_a_published_model_is_fetched_and_without_a_network_that_is_one_line(image, tmp_path, monkeypatch):
+    def offline(name):
+        raise FileError(f"Cannot fetch {name}: without a network, put that file there.")
+
+    monkeypatch.setenv("MPT_DEBLUR_CACHE", str(tmp_path))
+    monkeypatch.setattr("napari_mpt_deblur.detection.published.fetch", offline)
+    steps, outcome = run(detect_steps(request("2D_demo", image)))
+    assert steps[-1] == Stage("Fetching the model '2D_demo'...")
+    assert outcome == Failure("Cannot fetch 2D_demo: without a network, put that file there.")
 
 
 def test_what_breaks_is_told_with_what_to_do(tiny, image, monkeypatch, caplog):

@@ -12,6 +12,8 @@ from napari_mpt_deblur.widgets.detect_export import FIGURES
 if TYPE_CHECKING:
     from napari_mpt_deblur.detection.comparison import Comparison
 
+_TITLES = {"gain_percent": "Gain"}
+
 
 class ComparisonTable(QTableWidget):
     """A column a threshold and one for the mean, a row a figure."""
@@ -31,7 +33,7 @@ class ComparisonTable(QTableWidget):
         means = comparison.means if comparison is not None and scores else ()
         self.setRowCount(len(FIGURES) if scores else 0)
         self.setColumnCount(len(scores) + 1 if scores else 0)
-        self.setVerticalHeaderLabels([name.replace("_percent", "").replace("_", " ") for name, _ in FIGURES])
+        self.setVerticalHeaderLabels([_TITLES.get(name, name.replace("_", " ")) for name, _ in FIGURES])
         self.setHorizontalHeaderLabels([*(f"IoU {score.threshold:g}" for score in scores), "Mean"])
         for row, (name, value) in enumerate(FIGURES if scores else ()):
             values = [value(score) for score in scores] + ([means[row]] if row < len(means) else [""])

@@ -159,11 +159,11 @@ class DetectController(RunController[DetectView]):
                 source = run.sources[len(made)]
                 made[side] = source, labels_layer(source, picture, found, request.plane_index, outcome.record)
         self._outcome, self._found = outcome, {side: above for side, (_, above) in made.items()}
+        self._colour()  # before napari draws them
         layers = self._viewer.layers
         for source, above in made.values():
             layers.insert(layers.index(source) + 1, above.layer)
             layers.selection.active = above.layer
-        self._colour()
         self._view.show_outcome(outcome)
         counts = [f"{outcome.before.count} nuclei"]
         if outcome.after is not None:

@@ -132,9 +132,11 @@ def detect_steps(request: DetectRequest) -> Generator[Stage | DetectStep, None, 
     try:
         began = time.monotonic()
         yield Stage("Starting the engine...")
-        from napari_mpt_deblur.detection import load_detector
+        from napari_mpt_deblur.detection import available_detectors, load_detector
 
-        yield Stage(f"Reading the model {str(request.model)!r}...")  # or fetching it
+        absent = {info.name for info in available_detectors() if info.path is None}
+        doing = "Fetching" if request.model in absent else "Reading"
+        yield Stage(f"{doing} the model {str(request.model)!r}...")
         detector = load_detector(request.model, device=request.device)
         outcome = yield from _detect_all(request, detector)
         outcome.record["seconds"] = round(time.monotonic() - began, 3)
@@ -164,11 +166,25 @@ def survey_steps() -> Generator[Stage, None, DetectMachinery | Failure]:
 
         devices, default = tuple(available_devices()), pick_device("auto")
         yield Stage("Starting the engine...")
-        import napari_mpt_deblur.detection.run  # noqa: F401  what the first run would wait for
-
+        yield from _warm_up()
         return DetectMachinery(devices, default, models)
     except Exception as error:
         return detection_failure(error)
+
+
+def _warm_up() -> Generator[Stage, None, None]:
+    """Do what the first run would wait for while the user still looks around: much is imported and compiled then."""
+    import napari_mpt_deblur.detection.run  # noqa: F401  brings torch
+
+    yield Stage("Starting the engine...")
+    from napari_mpt_deblur.detection.comparison import compare
+
+    plane = np.pad(np.ones((2, 2), np.int32), 2)
+    compare(plane, plane, plane, truth=plane)
+    yield Stage("Starting the engine...")
+    from napari_mpt_deblur.widgets.detect_result import compile_colouring
+
+    compile_colouring()
 
 
 def _detect_all(request: DetectRequest, detector: Detector) -> Generator[Stage | DetectStep, None, Outcome]:

@@ -16,6 +16,7 @@ from napari_mpt_deblur.widgets.result import METADATA_KEY
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels
+    from napari.utils.colormaps import DirectLabelColormap
 
     from napari_mpt_deblur.detection.ledger import Nucleus
 
@@ -28,6 +29,17 @@ FATE_COLOURS: Mapping[str, str] = {
     "merged": "#cc79a7",
     "lost": "#d55e00",
 }
+
+
+def compile_colouring() -> None:
+    """Have napari compile what colours labels, which takes it a second the first time: best before it is waited for."""
+    _colormap({1: "white"}).map(np.ones((1, 1), np.int32))
+
+
+def _colormap(colours: dict[int | None, str]) -> DirectLabelColormap:
+    from napari.utils.colormaps import DirectLabelColormap
+
+    return DirectLabelColormap(color_dict={None: "transparent", 0: "transparent"} | colours)
 
 
 def shown_fate(nucleus: Nucleus) -> str:
@@ -70,16 +82,13 @@ class FoundLayer:
 
     def colour(self, nuclei: Iterable[Nucleus] | None) -> None:
         """Colour the labels by fate, or with None as napari does."""
-        from napari.utils.colormaps import DirectLabelColormap
-
         if nuclei is None:
             if self._own_colours is not None:
                 self.layer.colormap, self._own_colours = self._own_colours, None
             return
         if self._own_colours is None:
             self._own_colours = self.layer.colormap
-        colours: dict[int | None, str] = {nucleus.label: FATE_COLOURS[shown_fate(nucleus)] for nucleus in nuclei}
-        self.layer.colormap = DirectLabelColormap(color_dict={None: "transparent", 0: "transparent"} | colours)
+        self.layer.colormap = _colormap({nucleus.label: FATE_COLOURS[shown_fate(nucleus)] for nucleus in nuclei})
 
 
 def labels_layer(
