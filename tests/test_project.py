@@ -53,7 +53,6 @@ def test_every_import_is_a_declared_dependency() -> None:
 def test_every_declared_dependency_is_used() -> None:
     indirectly = {
         "imagecodecs",  # tifffile decodes with it
-        "pywavelets",  # comes with the first release, for the contrastive losses
         "stardist",  # its sample image is read, without importing it
     }
     providers = packages_distributions()

@@ -170,7 +170,7 @@ def _labels(path: str, view: ImageView) -> np.ndarray:
 def _detect(path: str, view: ImageView, arguments: argparse.Namespace) -> np.ndarray:
     from napari_mpt_deblur.detection.detect import detect
 
-    told = {name: getattr(arguments, name) for name in _DETECTION_OPTIONS} | {"pixel_size_um": view.pixel_size_um}
+    told = {name: getattr(arguments, name) for name in _DETECTION_OPTIONS}
     try:
         labels = detect(
             _pixels(view), axes=str(view.axes), **{name: value for name, value in told.items() if value is not None}
