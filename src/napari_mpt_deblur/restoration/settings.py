@@ -14,8 +14,9 @@ from napari_mpt_deblur.restoration.devices import (
 from napari_mpt_deblur.tiling import TilePlan
 
 OVERLAP_PX = 64  # rounded up to the size rule of the network
-_LARGE_SAMPLES = 8  # squares of twice the size rule: few large ones see more of what a plane does to its features
-_SMALL_SAMPLES = (4, 16)  # of the size rule itself, fewest and most, where memory does not suffice for large ones
+# fewest and most squares, of twice the size rule: few large ones see more of what a plane does to its features
+_LARGE_SAMPLES = (4, 8)
+_SMALL_SAMPLES = (4, 16)  # of the size rule itself, where memory does not suffice for large ones
 _MAX_BATCH = 64
 
 
@@ -72,10 +73,10 @@ class Settings:
         """Side and offsets of the squares on which a plane of several tiles measures its channel attention."""
         multiple = self.network.size_multiple
         large = min(2 * multiple, plan.padded_height, plan.padded_width)
-        if self.max_pixels >= _LARGE_SAMPLES * large**2:
-            return large, plan.samples(large, _LARGE_SAMPLES, multiple)
-        fewest, most = _SMALL_SAMPLES
-        return multiple, plan.samples(multiple, max(fewest, min(most, self.max_pixels // multiple**2)), multiple)
+        side, (fewest, most) = large, _LARGE_SAMPLES
+        if self.max_pixels < fewest * large**2:
+            side, (fewest, most) = multiple, _SMALL_SAMPLES
+        return side, plan.samples(side, max(fewest, min(most, self.max_pixels // side**2)), multiple)
 
     def memory_bytes(self, plan: TilePlan) -> int:
         """Estimated peak memory of a forward pass."""
