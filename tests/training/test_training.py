@@ -72,7 +72,7 @@ def test_pairs_are_finite_and_of_the_size_asked_for(images, side):
         assert np.isfinite(sharp).all()
 
 
-CLEAN = {"psf_count": 80, "thick": 0, "photons": (1e9, 1e9), "read_noise": (1e-6, 1e-6)} | dict.fromkeys(
+CLEAN = {"psf_count": 80, "thick": 0, "photons": (1e12, 1e12), "read_noise": (1e-6, 1e-6)} | dict.fromkeys(
     ("textured", "crisp", "drawn", "grain", "empty"), 0
 )
 
@@ -187,7 +187,8 @@ def test_the_model_says_what_came_before_it(images, tmp_path):
 
 
 def test_training_learns_and_its_weights_load(images, tmp_path):
-    config = _config(iterations=20, learning_rate=3e-3, validate_every=10)
+    blurred = SimulationConfig(psf_count=12, disc_radius_px=(2, 6), in_focus=0, identity=0, drawn=0, empty=0)
+    config = _config(simulation=blurred, iterations=20, learning_rate=3e-3, validate_every=10, validation_pairs=8)
     trainer = Trainer(config, tmp_path, images[:2], images[2:])
     before = trainer.validate()["psnr"]
     scores = [step.validation for step in trainer.run() if step.validation]
