@@ -18,7 +18,7 @@ MODELS = Path(__file__).parents[1] / "src" / "napari_mpt_deblur" / "models"
 DATA = (
     "training splits of BBBC039 (CC0; Caicedo et al. 2019, Cytometry A) and of the fluorescence images of the "
     "Data Science Bowl 2018, stage 1 (CC0; Caicedo et al. 2019, Nature Methods), as listed by "
-    "scripts/list_training_images.py"
+    "scripts/list_training_images.py; and scenes drawn at random (training/scenes.py)"
 )
 
 

@@ -109,6 +109,7 @@ def test_closing_the_generator_ends_the_work_and_frees_its_memory(
         ((5, 70, 70), {"batch": 4}, lambda tiles: len(tiles) > 2, "batch halved to 2"),
         ((1, 250, 250), {}, lambda tiles: tiles[0].size > 170 * 170, "tile reduced"),
         ((1, 250, 250), {"tile_px": 192, "batch": 4}, lambda tiles: tiles.size > 2 * 128 * 128, "batch halved to 2"),
+        ((1, 250, 250), {"tile_px": 128, "batch": 1}, lambda tiles: tiles.size > 128 * 128, "from fewer pixels"),
     ],
 )
 @pytest.mark.parametrize(

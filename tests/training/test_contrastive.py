@@ -9,8 +9,8 @@ import torch
 from torch.autograd import gradcheck
 
 from napari_mpt_deblur.errors import TrainingError
-from napari_mpt_deblur.training import EFCR, efcr, efcr_extra, haar_bands
-from napari_mpt_deblur.training.contrastive import efcr_terms, to_channels
+from napari_mpt_deblur.training import EFCR, efcr, efcr_extra, haar_bands, to_channels
+from napari_mpt_deblur.training.contrastive import efcr_terms
 
 
 def _images(count=5, batch=2, channels=1, side=8, dtype=torch.float64, seed=0):
@@ -124,6 +124,14 @@ def test_other_precisions_agree(dtype):
     assert loss.item() == pytest.approx(exact, rel=1e-5 if dtype == torch.float32 else 0.02)
 
 
+def test_half_precision_around_it_changes_nothing():
+    images = _images(side=16, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = efcr(*images)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(efcr(*images).item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("value", [0.0, 0.5])
 def test_flat_patches_are_safe(value):
     flat = [torch.full((2, 1, 8, 8), value, requires_grad=True) for _ in range(5)]
@@ -149,6 +157,11 @@ def test_shapes_that_differ_are_refused():
             efcr(*wrong)
     with pytest.raises(TrainingError, match="one shape"):
         efcr(*images, extra=(images[0], images[1], images[2][:1]))
+    with pytest.raises(TrainingError, match="three tensors"):
+        efcr(*images, extra=tuple(images[:2]))
+    for weight in (-1.0, float("nan")):
+        with pytest.raises(TrainingError, match="extra_weight"):
+            efcr(*images, extra_weight=weight)
     with pytest.raises(TrainingError, match="reduction"):
         efcr(*images, reduction="median")
 

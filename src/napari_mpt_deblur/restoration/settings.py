@@ -74,25 +74,31 @@ class Settings:
         multiple = self.network.size_multiple
         large = min(2 * multiple, plan.padded_height, plan.padded_width)
         side, (fewest, most) = large, _LARGE_SAMPLES
-        if self.max_pixels < fewest * large**2:
+        if large == multiple or self.max_pixels < fewest * large**2:
             side, (fewest, most) = multiple, _SMALL_SAMPLES
         return side, plan.samples(side, max(fewest, min(most, self.max_pixels // side**2)), multiple)
 
     def memory_bytes(self, plan: TilePlan) -> int:
         """Estimated peak memory of a forward pass."""
         pixels = plan.tile_pixels * min(self.batch_for(plan), len(plan.tiles))
+        if len(plan.tiles) > 1:
+            pixels = max(pixels, self._sampled_pixels(plan))
         return int(pixels * bytes_per_pixel(self.network, self.precision))
 
     def smaller(self, plan: TilePlan) -> tuple[Settings, str] | None:
         """What to try when memory does not suffice, and its description; None when nothing is left to try.
 
-        First half the batch, then half the tile, then the CPU.
+        First half the batch, then fewer and smaller samples, then half the tile, then the CPU.
         """
         batch = self.batch_for(plan)
         if batch > 1:
             batch //= 2
             fits = min(self.max_pixels, batch * plan.tile_pixels)  # the samples shrink along
             return replace(self, batch=batch, max_pixels=fits), f"batch halved to {batch}"
+        if len(plan.tiles) > 1 and self.max_pixels > plan.tile_pixels:
+            fewer = replace(self, max_pixels=plan.tile_pixels)
+            if fewer.plan(plan.height, plan.width) == plan and fewer._sampled_pixels(plan) < self._sampled_pixels(plan):
+                return fewer, "channel statistics from fewer pixels"
         halved = replace(self, tile_px=None, max_pixels=plan.tile_pixels // 2)
         tile = halved.plan(plan.height, plan.width)
         if tile.tile_pixels < plan.tile_pixels:
@@ -100,6 +106,10 @@ class Settings:
         if self.device != "cpu":
             return Settings.of(self.network, "cpu", "auto"), "moved to the CPU"
         return None
+
+    def _sampled_pixels(self, plan: TilePlan) -> int:
+        side, offsets = self.samples(plan)
+        return side**2 * len(offsets)
 
     def exact(self) -> Settings | None:
         """The same in float32; None if it is already."""

@@ -1,4 +1,4 @@
-"""Pairs, losses and the loop. Loaded on first use, so that importing it does not wait for torch."""
+"""The contrastive losses, for use elsewhere. Loaded on first use, so that importing it does not wait for torch."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_mpt_deblur.training.contrastive import EFCR, efcr, efcr_extra, haar_bands
+    from napari_mpt_deblur.training.contrastive import EFCR, efcr, efcr_extra, haar_bands, to_channels
 
-__all__ = ["EFCR", "efcr", "efcr_extra", "haar_bands"]
+__all__ = ["EFCR", "efcr", "efcr_extra", "haar_bands", "to_channels"]
 
 
 def __getattr__(name: str) -> Any:

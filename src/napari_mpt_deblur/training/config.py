@@ -21,7 +21,7 @@ class SimulationConfig:
     nucleus_px : tuple of float
         Smallest and largest diameter of nuclei, in pixels, that zooming brings the images to.
     native_scale : float
-        Share of pairs that keep the image's own scale, untouched by interpolation.
+        Share, of the pairs that are not `drawn`, that keep the image's own scale, untouched by interpolation.
     disc_radius_px : tuple of float
         Smallest and largest radius of the geometric defocus disc.
     in_focus : float

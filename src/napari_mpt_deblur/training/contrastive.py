@@ -6,6 +6,7 @@ its high bands, and the network is asked to change an image that was blurred onc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -20,7 +21,7 @@ Reduction = Literal["mean", "sum"]
 ExtraImages = tuple[Tensor, Tensor, Tensor]
 """Unlabelled images: blurred, blurred once more, and the network's output for the latter, each (N', C, H', W')."""
 
-_FLOOR = 1e-4  # of denominators, in units of the images' range (times the number of values for sums)
+_FLOOR = 1e-4  # of denominators; of Lext's, in units of the images' range (times the number of values for sums)
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -65,15 +66,16 @@ def haar_bands(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     if x.ndim != 4 or not x.is_floating_point():
         raise TrainingError(f"Wavelet bands need a floating (N, C, H, W) tensor; got {x.dtype} {tuple(x.shape)}.")
-    batch, channels, height, width = x.shape
+    height, width = x.shape[2:]
     x = F.pad(x, (0, width % 2, 0, height % 2), mode="replicate")
     wavelet = pywt.Wavelet("haar")
-    # the transform convolves, torch correlates: taps are reversed
-    low, high = (x.new_tensor(taps[::-1]) for taps in (wavelet.dec_lo, wavelet.dec_hi))
-    kernels = torch.stack([torch.outer(rows, columns) for rows in (low, high) for columns in (low, high)])
-    folded = x.reshape(batch * channels, 1, *x.shape[2:])
-    bands = F.conv2d(folded, kernels[:, None], stride=2).unflatten(0, (batch, channels))
-    average, vertical, horizontal, diagonal = bands.unbind(2)  # by rows' taps, then columns'
+    # the transform convolves: taps are reversed; no convolution of torch's, which autocast would do in half precision
+    low, high = ((taps[1], taps[0]) for taps in (wavelet.dec_lo, wavelet.dec_hi))
+    even, odd = x[:, :, ::2], x[:, :, 1::2]
+    smooth, detail = (first * even + second * odd for first, second in (low, high))  # along the columns
+    average, horizontal, vertical, diagonal = (
+        first * rows[..., ::2] + second * rows[..., 1::2] for first, second in (low, high) for rows in (smooth, detail)
+    )
     return average, torch.cat([horizontal, vertical, diagonal], 1)
 
 
@@ -132,13 +134,17 @@ def efcr_terms(
     negative = norm(high - blurred_high)
     if extra is None:
         return Terms(positive, negative, _relative_change(blurred, reblurred, reblurred_output, reduction))
-    other = dict(zip(("blurred'", "reblurred'", "reblurred_output'"), extra, strict=True))
-    _check(**other)
+    names = ("blurred'", "reblurred'", "reblurred_output'")
+    if len(extra) != len(names):
+        raise TrainingError(f"extra needs three tensors, {', '.join(names)}; got {len(extra)}.")
+    _check(**dict(zip(names, extra, strict=True)))
     return Terms(positive, negative, _relative_change(*extra, reduction).mean(0, keepdim=True))
 
 
 def combine(terms: Terms, *, extra_weight: float = 1.0) -> Tensor:
     """The mean over the batch of L+ / (L- + `extra_weight` Lext): the contrastive part of equation 7, a scalar."""
+    if not 0 <= extra_weight < math.inf:
+        raise TrainingError(f"extra_weight must be a number of at least 0; got {extra_weight}.")
     denominator = (terms.negative + extra_weight * terms.extra).clamp_min(_FLOOR)
     return (terms.positive / denominator).mean()
 
@@ -182,7 +188,7 @@ def efcr(
     Raises
     ------
     TrainingError
-        If shapes differ within a set of images, or a tensor is not floating.
+        If shapes differ within a set of images, a tensor is not floating, or a parameter is not accepted.
 
     References
     ----------

@@ -63,7 +63,8 @@ def dead_leaves(side: int, rng: np.random.Generator) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        (side, side) float32, about 0..1: half of the scenes are covered by shapes, half hold few, on a background of 0.
+        (side, side) float32, mostly 0..1, texture up to about 3: half of the scenes are covered by shapes, half hold
+        few, some of them dim, on a background of 0.
 
     References
     ----------
