@@ -1,31 +1,39 @@
 """Train the bundled nucleus detector with StarDist itself, on sharp images, in an environment that has TensorFlow.
 
     pip install tensorflow-cpu stardist scikit-image imagecodecs
-    python scripts/train_detector.py LISTS OUTPUT_FOLDER [--epochs 60] [--steps 50] [--blurred]
+    PYTHONPATH=src python scripts/train_detector.py LISTS OUTPUT_FOLDER [--epochs 40] [--steps 50] \\
+        [--blurred --start-from SHARP_FOLDER]
 
 LISTS is the folder of train.txt and validation.txt that scripts/list_training_images.py wrote: the same images as the
 deblurring model's, and none that repeats the sample; the masks lie beside their folder. OUTPUT_FOLDER becomes a
-StarDist model folder (config.json, thresholds.json, weights_best.h5), which `mpt-deblur detect --model` reads; one that
-holds weights_last.h5 is taken up from there. `--blurred` trains on defocused images, for comparison only.
+StarDist model folder (config.json, thresholds.json, weights_best.h5), which `mpt-deblur detect --model` reads.
+`--blurred` trains on defocused images, for comparison only.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
-from scipy import ndimage
+from scipy.signal import fftconvolve
 from skimage.io import imread
 from skimage.segmentation import relabel_sequential
 from skimage.transform import rescale, resize
 from stardist.models import Config2D, StarDist2D
 from tensorflow import keras
 
+from napari_mpt_deblur.optics.psf import ABERRATIONS, Microscope, defocus_psf
+
 SIDE = 256
 SMALLEST_PX = 20  # debris below is no nucleus, and holds too few pixels to show a shape
 REDUCED = 0.6
 SEED = 0
+LEARNING_RATE = 6e-4  # at the start; falls to 0 by a cosine
+PIXEL_UM = 0.656
+DEEPEST_UM = 20.0
+PSFS = 60  # for `--blurred`, evenly spaced in depth
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -58,7 +66,8 @@ class Augmenter:
     """Patches turned, mirrored, enlarged, with noise and another range of intensities."""
 
     def __init__(self, blurred: bool) -> None:
-        self.blurred, self.rng = blurred, np.random.default_rng(SEED)
+        self.rng = np.random.default_rng(SEED)
+        self.psfs = [_defocus(depth, self.rng) for depth in np.linspace(0, DEEPEST_UM, PSFS)] if blurred else []
 
     def __call__(self, image: np.ndarray, labels: np.ndarray) -> Pair:
         rng = self.rng
@@ -69,19 +78,30 @@ class Augmenter:
         labels = resize(labels, (SIDE, SIDE), order=0, preserve_range=True, anti_aliasing=False).astype(np.int32)
         turns, step = int(rng.integers(4)), int(rng.choice([-1, 1]))
         image, labels = (np.rot90(each, turns)[:, ::step].copy() for each in (image, labels))
-        if self.blurred:
-            image = ndimage.gaussian_filter(image, rng.uniform(0, 8))
+        if self.psfs:
+            psf = self.psfs[rng.integers(len(self.psfs))]
+            margin = psf.shape[0] // 2
+            image = fftconvolve(np.pad(image, margin, mode="symmetric"), psf, mode="valid")
+            low, high = np.percentile(image, (1, 99.8))
+            image = (image - low) / max(float(high - low), 1e-6)
         image = image * rng.uniform(0.6, 1.3) + rng.uniform(-0.1, 0.1)
         return (image + rng.normal(0, rng.uniform(0, 0.06), image.shape)).astype(np.float32), labels
+
+
+def _defocus(depth_um: float, rng: np.random.Generator) -> np.ndarray:
+    aberrations = {name: float(rng.normal(0, 0.04)) for name in ABERRATIONS}
+    microscope = Microscope(float(rng.uniform(0.4, 0.6)), PIXEL_UM, 0.461, aberrations=aberrations)
+    return defocus_psf(microscope, depth_um, centred=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("lists", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--blurred", action="store_true")
+    parser.add_argument("--start-from", type=Path, help="a model folder whose weights to begin with")
     arguments = parser.parse_args()
     keras.utils.set_random_seed(SEED)
     train, validation = (load(arguments.lists / f"{name}.txt") for name in ("train", "validation"))
@@ -95,13 +115,18 @@ def main() -> None:
         net_conv_after_unet=64,
         train_patch_size=(SIDE, SIDE),
         train_batch_size=4,
-        train_learning_rate=5e-4,
-        train_reduce_lr={"factor": 0.5, "patience": 6, "min_delta": 0},
+        train_learning_rate=LEARNING_RATE,
+        train_reduce_lr=None,
+        train_epochs=arguments.epochs,
+        train_steps_per_epoch=arguments.steps,
         train_tensorboard=False,
     )
     model = StarDist2D(config, name=arguments.output.name, basedir=str(arguments.output.parent))
-    if (arguments.output / "weights_last.h5").exists():
-        model.load_weights("weights_last.h5")
+    if arguments.start_from:
+        model.keras_model.load_weights(str(arguments.start_from / "weights_best.h5"))
+    model.prepare_for_training()
+    swing = lambda epoch: LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * epoch / arguments.epochs))  # noqa: E731
+    model.callbacks.append(keras.callbacks.LearningRateScheduler(swing))
     images, labels = zip(*train, strict=True)
     held_out = tuple(map(list, zip(*validation, strict=True)))
     model.train(
