@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_mpt_deblur.images import write_image
+from napari_mpt_deblur.images import ImageView, write_image
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def detector(monkeypatch: pytest.MonkeyPatch, files: Path) -> list[dict[str, Any
     """A detector that finds the true nuclei in any image, and notes how it was called."""
     calls: list[dict[str, Any]] = []
 
-    def detect(image: np.ndarray, **options: Any) -> np.ndarray:
-        calls.append({"mean": float(image.mean()), **options})
+    def detect(image: ImageView, **options: Any) -> np.ndarray:
+        calls.append({"mean": float(np.mean(image.data)), "pixel_size_um": image.pixel_size_um, **options})
         return tifffile.imread(files / "truth.tif")
 
     module = ModuleType("napari_mpt_deblur.detection.detect")
@@ -98,12 +98,13 @@ def test_images_are_detected_and_measured(run: Any, files: Path, detector: list[
     result = run(
         *("compare", "--before", files / "raw.tif", "--after", files / "after.tif"),
         *("--reference", files / "sharp.tif", "--json", files / "out.json", "--csv", files / "out.csv"),
-        *("--model", "own", "--prob", 0.6),
+        *("--model", "own", "--prob", 0.6, "--nucleus-diameter", 12),
     )
     assert (result.status, result.err) == (0, "")
     first, second = ({name: call[name] for name in call if name != "mean"} for call in detector)
-    # the files' pixel size is for areas: not every model knows its own
-    assert first == second == {"axes": "YX", "model": "own", "prob": 0.6}
+    # the files' own pixel size goes along, but is not asked of a model that knows none
+    assert first == {"pixel_size_um": 0.5, "model": "own", "prob": 0.6, "nucleus_diameter_px": 12.0}
+    assert second == {**first, "pixel_size_um": None}
     assert detector[1]["mean"] > 1.9 * detector[0]["mean"]  # the sharp one came second
     figures = json.loads((files / "out.json").read_text(encoding="utf-8"))
     assert figures["taken_as"] == {"before": "image", "after": "labels"}

@@ -105,7 +105,7 @@ def test_an_image_of_another_kind_fails_alone(run: Any, tmp_path: Path, stack: P
         ((), "none is bundled"),
         (("--prob", "1"), "above 0 and below 1"),
         (("--percentiles", "9", "3"), "percentiles must rise"),
-        (("--diameter", "20", "--model", "MODEL"), "does not say for which nucleus diameter"),
+        (("--nucleus-diameter", "20", "--model", "MODEL"), "does not say for which nucleus diameter"),
         (("--device", "abacus", "--model", "MODEL"), "Unknown device"),
     ],
 )

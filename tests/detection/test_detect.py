@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,14 @@ import numpy as np
 import pytest
 
 import napari_mpt_deblur
-from napari_mpt_deblur.detection import DetectionSettings, Detector, detection_steps, load_folder
+from napari_mpt_deblur.detection import (
+    Detected,
+    DetectionProgress,
+    DetectionSettings,
+    Detector,
+    detection_steps,
+    load_folder,
+)
 from napari_mpt_deblur.detection.detect import detect
 from napari_mpt_deblur.errors import AxesError, ModelError, ParameterError
 from napari_mpt_deblur.images import ImageView
@@ -34,6 +41,14 @@ def prob(detector: Detector, image: np.ndarray) -> float:
 
     low, high = np.percentile(image, (1, 99.8))
     return float(np.quantile(predict(detector.network, (image[None] - low) / (high - low))[0], 0.7))
+
+
+def drained(steps: Generator[DetectionProgress, None, Detected]) -> Detected:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def test_it_is_the_package_s_own() -> None:
@@ -108,6 +123,20 @@ def test_the_image_is_brought_to_the_model_s_scale(detector: Detector, image: np
     np.testing.assert_array_equal(same, expected)
 
 
+@pytest.mark.parametrize(
+    ("stated_um", "scale"), [(None, 1), (0.5, 1), (0.3, 1), (1.0, 1), (0.2, 0.4), (1.5, 3), (500.0, 1), (0.01, 1)]
+)
+def test_a_stated_pixel_size_counts_where_it_is_far_from_the_model_s(
+    detector: Detector, image: np.ndarray, stated_um: float | None, scale: float
+) -> None:
+    knowing = replace(detector, description=replace(detector.description, pixel_size_um=0.5))
+    view = ImageView.of(image, pixel_size_um=stated_um)
+    assert drained(detection_steps(view, knowing)).scale == pytest.approx(scale)
+    assert drained(detection_steps(view, detector)).scale == 1  # a model that knows no scale
+    told = DetectionSettings(pixel_size_um=0.25)
+    assert drained(detection_steps(view, knowing, told)).scale == pytest.approx(0.5)  # what was said comes first
+
+
 @pytest.mark.parametrize("setting", [{"nucleus_diameter_px": 20.0}, {"pixel_size_um": 0.3}])
 def test_a_model_that_knows_no_scale_says_so(detector: Detector, image: np.ndarray, setting: dict[str, float]) -> None:
     with pytest.raises(ParameterError, match="does not say for which"):
@@ -179,13 +208,7 @@ def test_a_run_can_be_left(detector: Detector, image: np.ndarray) -> None:
 
 
 def test_objects_come_with_their_probability_and_place(detector: Detector, image: np.ndarray, prob: float) -> None:
-    steps = detection_steps(np.stack([image] * 2), detector, DetectionSettings(prob=prob))
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            detected = end.value
-            break
+    detected = drained(detection_steps(np.stack([image] * 2), detector, DetectionSettings(prob=prob)))
     assert detected.axes == "ZYX"
     plane = detected.planes[(1,)]
     assert np.shares_memory(plane.labels, detected.labels)

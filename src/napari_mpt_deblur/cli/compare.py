@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_mpt_deblur.detection.comparison import Comparison
 
 _SIDES = ("before", "after")
-_DETECTION_OPTIONS = ("model", "prob", "nms")
+_DETECTION_OPTIONS = ("model", "prob", "nms", "nucleus_diameter_px")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -49,6 +49,13 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--model", help="detection model (default: the one in the box)")
     parser.add_argument("--prob", type=_fraction, help="least probability of a nucleus (default: the model's)")
     parser.add_argument("--nms", type=_fraction, help="overlap from which one of two is dropped (default: the model's)")
+    parser.add_argument(
+        "--nucleus-diameter",
+        dest="nucleus_diameter_px",
+        type=size,
+        metavar="PIXELS",
+        help="diameter of typical nuclei, to bring the images to the model's scale",
+    )
     parser.add_argument("--axes", type=axes, help="of all files, such as ZYX (default: what each file says)")
     parser.add_argument("--pixel-size", type=size, metavar="UM", help="width of a pixel (default: what the file says)")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
@@ -172,9 +179,7 @@ def _detect(path: str, view: ImageView, arguments: argparse.Namespace) -> np.nda
 
     told = {name: getattr(arguments, name) for name in _DETECTION_OPTIONS}
     try:
-        labels = detect(
-            _pixels(view), axes=str(view.axes), **{name: value for name, value in told.items() if value is not None}
-        )
+        labels = detect(view, **{name: value for name, value in told.items() if value is not None})
     except ModelError as error:  # the arguments are at fault
         raise ParameterError(str(error)) from error
     except DeblurError as error:

@@ -43,10 +43,14 @@ def add_parser(subparsers: Any) -> None:
         help="of each plane, the grey levels that become 0 and 1 (default: 1 99.8)",
     )
     parser.add_argument(
-        "--diameter",
+        "--nucleus-diameter",
         type=size,
         metavar="PIXELS",
-        help="diameter of typical nuclei, to bring the image to the model's scale (default: the image as it is)",
+        help="diameter of typical nuclei, to bring the image to the model's scale (default: by the pixel size, where "
+        "the file states one that is far from the model's)",
+    )
+    parser.add_argument(
+        "--pixel-size", type=size, metavar="UM", help="width of a pixel in micrometres, to the same end"
     )
     parser.add_argument("--axes", type=axes, help="such as ZYX, TYX, CYX or YXS (default: what the file says)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 or mps")
@@ -69,7 +73,11 @@ def run(arguments: argparse.Namespace) -> int:
     from napari_mpt_deblur.detection import DEFAULT_DETECTOR, DetectionSettings, find_detector
 
     arguments.settings = DetectionSettings(
-        arguments.prob, arguments.nms, arguments.percentiles, nucleus_diameter_px=arguments.diameter
+        arguments.prob,
+        arguments.nms,
+        arguments.percentiles,
+        nucleus_diameter_px=arguments.nucleus_diameter,
+        pixel_size_um=arguments.pixel_size,
     )
     arguments.model = arguments.model or DEFAULT_DETECTOR
     try:
@@ -110,6 +118,8 @@ def _detect(job: Job, view: ImageView, detector: Detector, arguments: argparse.N
         sink.description = json.dumps(_record(detected, detector, arguments))
     number = sum(len(plane.prob) for plane in detected.planes.values())
     facts = [view.axes.describe(), f"{number} nuclei", f"on {detector.device}", *view.notes]
+    if detected.scale != 1:
+        facts.append(f"seen at {detected.scale:.2g} of its size")
     return f"{job.source} -> {job.target} ({'; '.join(facts)})"
 
 

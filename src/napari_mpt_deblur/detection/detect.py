@@ -35,7 +35,7 @@ def detect(
 
     Parameters
     ----------
-    image : array_like
+    image : array_like or ImageView
         Integers or floats; numpy, dask or zarr. Lazy arrays are read one plane at a time.
     model : str, Path or Detector
         A name that ``mpt-deblur models`` lists, a StarDist model folder, a file, or a loaded model.
@@ -50,6 +50,8 @@ def detect(
         Diameter of typical nuclei; the image is brought to the scale that the model knows.
     pixel_size_um : float, optional
         Width of a pixel, to the same end; the diameter comes first.
+        With neither, the image is taken at its own scale, or an `ImageView` that states the size of its pixels at the
+        model's where the two are far apart.
     tile : int, optional
         Side of the tiles in pixels; results do not depend on it.
     device : str
@@ -73,7 +75,8 @@ def detect(
         model = load_detector(model, device=device)
     elif not isinstance(model, Detector):
         raise ParameterError(f"model must be a name, a path or a loaded detector; got {type(model).__name__}.")
-    with closing(detection_steps(ImageView.of(image, axes), model, settings)) as steps:
+    view = image if isinstance(image, ImageView) else ImageView.of(image, axes)
+    with closing(detection_steps(view, model, settings)) as steps:
         while True:
             try:
                 step = next(steps)

@@ -104,7 +104,7 @@ def detection_steps(
     """
     view = image if isinstance(image, ImageView) else ImageView.of(image)
     settings = settings or DetectionSettings()
-    thresholds, scale = settings.thresholds(detector.thresholds), settings.scale(detector)
+    thresholds, scale = settings.thresholds(detector.thresholds), settings.scale(detector, view.pixel_size_um)
     groups, axes = _groups(view, detector.config.n_channel_in)
     leading = tuple(view.shape[view.axes.text.index(letter)] for letter in axes[:-2])
     labels = np.zeros((*leading, view.height, view.width), np.int32)

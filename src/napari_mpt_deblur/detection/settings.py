@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from napari_mpt_deblur.detection.folder import Detector
 
 _SCALES = (1 / 16, 16.0)  # beyond it a diameter is a slip of the pen
+_AS_IT_IS = (0.5, 2.0)  # detectors are trained on a range of sizes: within it, interpolation costs more than it gains
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class DetectionSettings:
     nucleus_diameter_px : float, optional
         Diameter of typical nuclei in the image. The plane is brought to the scale of those that the model knows.
     pixel_size_um : float, optional
-        Width of a pixel of the image, to the same end; the diameter comes first.
+        Width of a pixel of the image, to the same end; the diameter comes first. With neither, an image that states
+        the size of its pixels is brought to the model's scale where the two are far apart; see `scale`.
     tile_px : int, optional
         Side of the tiles; as memory allows by default. Results do not depend on it.
 
@@ -65,8 +67,15 @@ class DetectionSettings:
         """Those to use with a model."""
         return Thresholds(self.prob or own.prob, self.nms or own.nms)
 
-    def scale(self, detector: Detector) -> float:
+    def scale(self, detector: Detector, calibrated_um: float | None = None) -> float:
         """Pixels that the model is to see for one of the image.
+
+        Parameters
+        ----------
+        detector : Detector
+        calibrated_um : float, optional
+            Width of a pixel as the image itself states it: where nobody said otherwise, it counts if the model's
+            pixels are less than half as wide, or more than twice.
 
         Raises
         ------
@@ -87,4 +96,9 @@ class DetectionSettings:
             if not _SCALES[0] <= scale <= _SCALES[1]:
                 raise ParameterError(f"The image would be scaled by {scale:.3g} for the model: check its {name}.")
             return float(scale)
+        known = detector.description.pixel_size_um
+        if calibrated_um and known:
+            scale, (least, most), (low, high) = calibrated_um / known, _SCALES, _AS_IT_IS
+            if least <= scale < low or high < scale <= most:
+                return float(scale)
         return 1.0

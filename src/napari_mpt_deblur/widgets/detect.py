@@ -59,7 +59,8 @@ _TIPS = {
     "prob": "Least probability of a nucleus.",
     "nms": "Overlap from which the less likely of two nuclei is dropped.",
     "diameter": "Diameter of a typical nucleus in pixels: the image is brought to the scale that the model knows, and "
-    "the labels come back in the image's own. Automatic: at the image's own scale.",
+    "the labels come back in the image's own. Automatic: by the layer's pixel size where that is far from the model's, "
+    "else at the image's own scale.",
     "planes": "Where to detect. Every plane is an image of its own.",
     "truth": "What both are held to. Labels are the truth; in a sharp image (reference) or the sharpest plane of the "
     "stack (pseudo-reference) nuclei are detected with the same model. One plane serves all planes of a stack.",

@@ -255,7 +255,8 @@ def _detect(
 ) -> Generator[DetectStep, None, Detected]:
     from napari_mpt_deblur.detection import detection_steps
 
-    steps = detection_steps(ImageView.of(picture.data, picture.axes), detector, request.settings)
+    view = ImageView.of(picture.data, picture.axes, pixel_size_um=picture.pixel_size_um)
+    steps = detection_steps(view, detector, request.settings)
     while True:
         try:
             at = next(steps)
