@@ -1,8 +1,8 @@
-"""Draw the README's picture of the Deblur widget: napari with the sample, deblurred, source and result side by side.
+"""Draw the README's pictures of the widgets: the sample deblurred, side by side; and its nuclei before and after.
 
     xvfb-run -s "-screen 0 1600x1200x24" python scripts/make_screenshots.py [--model NAME] [--output docs/images]
 
-Run it again when the model in the box or the panel changes.
+Run it again when a model in the box or a panel changes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import napari
 import numpy as np
 from napari.settings import get_settings
 from PIL import Image
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QDockWidget
 
 WINDOW_PX = (1440, 780)
 PLANE = 1  # of the sample: well out of focus
@@ -25,7 +25,7 @@ MOST_BYTES = 400_000
 
 
 def main() -> None:
-    """Drive the widget as a user would, and take the picture."""
+    """Drive the widgets as a user would, and take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="by default the one that the widget offers first")
     parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "docs" / "images")
@@ -35,10 +35,18 @@ def main() -> None:
     viewer = napari.Viewer(show_welcome_screen=False)
     viewer.window.resize(*WINDOW_PX)
     viewer.open_sample("napari-mpt-deblur", "out_of_focus_nuclei")
-    _, panel = viewer.window.add_plugin_dock_widget("napari-mpt-deblur", "Deblur")
+    dock = picture_deblur(viewer, options.model, options.output / "widget.png")
+    viewer.window.remove_dock_widget(dock)
+    picture_detect(viewer, options.output / "detect.png")
+    viewer.close()
+
+
+def picture_deblur(viewer: napari.Viewer, model: str | None, path: Path) -> QDockWidget:
+    """The sample and its deblurred copy side by side; returns the dock, to be removed."""
+    dock, panel = viewer.window.add_plugin_dock_widget("napari-mpt-deblur", "Deblur")
     wait(lambda: panel.controller.is_ready)
-    if options.model:
-        panel.choose_model(options.model)
+    if model:
+        panel.choose_model(model)
     panel.controller.deblur()
     wait(lambda: not panel.controller.is_running)
     if len(viewer.layers) != 3:
@@ -47,8 +55,20 @@ def main() -> None:
     panel.controller.toggle_side_by_side(True)
     viewer.scene.camera.zoom *= ZOOM
     settle()
-    save(viewer.window.screenshot(canvas_only=False, flash=False), options.output / "widget.png")
-    viewer.close()
+    save(viewer.window.screenshot(canvas_only=False, flash=False), path)
+    panel.controller.toggle_side_by_side(False)
+    return dock
+
+
+def picture_detect(viewer: napari.Viewer, path: Path) -> None:
+    """The nuclei of the sample before and after, coloured by what became of them, and the precision of both."""
+    _, panel = viewer.window.add_plugin_dock_widget("napari-mpt-deblur", "Detect nuclei")
+    wait(lambda: panel.controller.is_ready)
+    panel.controller.detect()
+    wait(lambda: not panel.controller.is_running)
+    viewer.dims.set_current_step(0, PLANE)
+    settle()
+    save(viewer.window.screenshot(canvas_only=False, flash=False), path)
 
 
 def wait(condition: Callable[[], bool], patience_s: float = 600) -> None:
