@@ -6,7 +6,7 @@ import operator
 import platform
 import time
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -41,11 +41,14 @@ class Progress:
         Tiles. The total changes where a run goes on with smaller tiles for want of memory.
     plane : PlaneIndex
         The plane that was worked on last.
+    measuring : bool
+        Whether the image's intensities are being measured, before the first tile.
     """
 
     done: int
     total: int
     plane: PlaneIndex
+    measuring: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,9 +186,9 @@ class Deblurrer:
         Returns
         -------
         generator
-            Yields `Progress` once at the start and after every batch of tiles; returns a `Restored`. The array has the
-            view's axes, Y and X cut to the region; with some planes only, their leading axes are one axis, in the
-            order given. Closing the generator ends the work and frees its memory.
+            Yields `Progress` at the start, before the first tile and after every batch of tiles; returns a `Restored`.
+            The array has the view's axes, Y and X cut to the region; with some planes only, their leading axes are one
+            axis, in the order given. Closing the generator ends the work and frees its memory.
 
         Raises
         ------
@@ -221,9 +224,11 @@ class Deblurrer:
         height, width, area = request.reduced(scaling := self._scaling(request.view))
         session = Session(self.model.network, self.settings, height, width, area, self.threads)
         start = Progress(0, session.tiles_per_plane * len(request.groups), request.groups[0][0])
-        yield start
         if normalization is None:  # reading a lazy image takes its time: whoever drives may stop between planes
-            normalization = yield from normalization_steps(request.view, self.model.config.percentiles, step=start)
+            measuring = replace(start, measuring=True)
+            yield measuring
+            normalization = yield from normalization_steps(request.view, self.model.config.percentiles, step=measuring)
+        yield start
         if out is None:
             out = np.empty(request.shape, request.dtype)
         request.copy_alpha(out)
