@@ -276,6 +276,25 @@ def test_side_by_side_shows_the_two_and_puts_the_view_back(bench):
     assert [layer.visible for layer in (source, result, hidden, shown)] == [True, True, False, True]
 
 
+@pytest.mark.parametrize(("ndisplay", "order"), [(2, (0, 1, 2)), (3, (0, 1, 2)), (2, (1, 0, 2))])
+def test_side_by_side_of_an_image_beside_a_stack(bench, ndisplay, order):
+    """The viewer has three dimensions then, its two layers have two."""
+    source = bench.viewer.add_image(stack((20, 30)), name="cells")
+    other = bench.viewer.add_image(stack(), name="stack")
+    bench.viewer.dims.order = order
+    bench.viewer.dims.ndisplay = ndisplay
+    bench.choose(layer=source)
+    bench.controller.deblur()
+    bench.job.run()
+    bench.controller.toggle_side_by_side(True)
+    bench.view.show_side_by_side.assert_called_with(available=True, on=True)
+    assert bench.viewer.canvas.grid.enabled
+    bench.controller.toggle_side_by_side(False)
+    bench.view.show_side_by_side.assert_called_with(available=True, on=False)
+    assert other.visible
+    assert not bench.viewer.canvas.grid.enabled
+
+
 def test_a_new_result_takes_its_place_side_by_side(bench):
     source = bench.viewer.add_image(stack(), name="cells")
     other = bench.viewer.add_image(stack(), name="other")
