@@ -62,6 +62,22 @@ def test_current_index_of_a_layer_with_fewer_axes_than_the_viewer_and_beyond_its
     assert geometry.current_index(viewer, flat, Axes("YX")) == ()
 
 
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_current_index_is_the_plane_that_napari_shows(transform):
+    viewer = ViewerModel()
+    data = np.broadcast_to(np.arange(8.0)[:, None, None], (8, 20, 30))
+    layer = viewer.add_image(data, **transform)
+    shown = []
+    for step in range(int(viewer.dims.nsteps[0])):
+        viewer.dims.set_current_step(0, step)
+        seen = np.unique(layer._slice.image.raw)
+        if seen.size == 1 and seen[0] > 0:  # one plane of the layer, and none beyond its ends
+            assert geometry.current_index(viewer, layer, ZYX) == (int(seen[0]),)
+            shown.append(int(seen[0]))
+    assert len(set(shown)) > 2
+
+
 def test_current_index_where_layers_have_different_units():
     viewer = ViewerModel()
     layer = viewer.add_image(np.zeros((5, 8, 9)), scale=(2, 0.5, 0.5), units="um")

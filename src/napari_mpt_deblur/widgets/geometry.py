@@ -37,7 +37,9 @@ def current_index(viewer: ViewerModel, layer: Image, axes: Axes) -> tuple[int, .
         Within the layer: sliders beyond its end mean its last plane.
     """
     leading = len(axes.leading)
-    data = _world_to_data(layer, viewer.dims.point, viewer.dims.units)[:leading]
+    point = np.array(viewer.dims.point, float)
+    point[-2:] = 0  # of a tilted layer napari shows the plane that lies there, wherever the camera looks
+    data = _world_to_data(layer, point, viewer.dims.units)[:leading]
     last = np.array(full_resolution(layer).shape[:leading]) - 1
     return tuple(int(i) for i in np.clip(np.round(data), 0, last))
 
