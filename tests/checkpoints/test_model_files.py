@@ -171,6 +171,10 @@ HEADERS: dict[str, Callable[[dict[str, Any]], object]] = {
     "network with more heads": change_config(network=TINY.to_dict() | {"heads": [2, 2, 2, 2]}),
     "network with an unknown setting": change_config(network=TINY.to_dict() | {"__class__": "os.system"}),
     "network with infinite expansion": change_config(network=TINY.to_dict() | {"expansion": 1e400}),
+    "network with a stem of floats": change_config(network=TINY.to_dict() | {"stem": 2.0}),
+    "network for giants": change_config(network=TINY.to_dict() | {"scales": [[1 / 64, 1.0]] * 4}),
+    "network with a setting without end": change_config(network=TINY.to_dict() | {"x" * 10**6: 1}),
+    "format without end": change_config(format="9" * 10**6),
     "format of the future": change_config(format=99),
     "header a list": lambda header: [header],
 }
@@ -214,6 +218,12 @@ def test_the_tables_of_a_network_are_counted_before_it_is_built() -> None:
     for config in (TINY, MPTConfig.compact()):
         built = sum(table.nbytes for name, table in MPT(config).named_buffers() if name.endswith("relative_index"))
         assert index_bytes(config) == built
+
+
+def test_what_a_file_says_of_itself_is_one_line(model_path: Path) -> None:
+    rewrite(model_path, change_config(description="two\nlines, \x1b[31mred\x07", name=" a\tb "))
+    config = read_header(model_path).config
+    assert (config.description, config.name) == ("two lines, [31mred", "a b")
 
 
 def test_a_name_that_stands_twice_is_refused(model_path: Path) -> None:

@@ -19,6 +19,8 @@ from napari_mpt_deblur import deblur
 from napari_mpt_deblur.images import read_image, write_image
 from napari_mpt_deblur.restoration import Deblurrer
 
+ENDING_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 def picture(shape: tuple[int, ...] = (40, 48), dtype: str = "uint16", seed: int = 0) -> np.ndarray:
     """Smooth blobs."""
@@ -237,7 +239,7 @@ def test_a_reader_s_unexpected_error_does_not_end_the_run(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.ome.tiff"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", ENDING_SIGNALS)
 def test_an_interrupted_run_leaves_nothing(
     run: Any, tmp_path: Path, stack_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
@@ -247,14 +249,30 @@ def test_an_interrupted_run_leaves_nothing(
         time.sleep(5)
         raise AssertionError("not interrupted")
 
-    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(each) for each in ENDING_SIGNALS]
 
     monkeypatch.setattr(Deblurrer, "run", interrupted)
     result = run("deblur", stack_path, "-o", f"{tmp_path / 'out'}/")
     assert result.status == 130
     assert result.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == [stack_path]
-    assert handlers == [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    assert handlers == [signal.getsignal(each) for each in ENDING_SIGNALS]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no terminal hangs up here")
+def test_nohup_is_respected(run: Any, tmp_path: Path, stack_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    restore = Deblurrer.run
+
+    def hung_up(self: Deblurrer, view: Any, **options: Any) -> Iterator[Any]:
+        os.kill(os.getpid(), signal.SIGHUP)
+        return restore(self, view, **options)
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr(Deblurrer, "run", hung_up)
+        assert run("deblur", stack_path, "-o", tmp_path / "out.tif").status == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_an_unexpected_error_is_one_line(

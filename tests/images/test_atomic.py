@@ -58,6 +58,19 @@ def test_the_old_file_stays_when_the_block_fails(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: Path, *args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def write() -> None:
+        with atomic_path(tmp_path / "a.tif") as temporary:
+            write_image(temporary, IMAGE, "YX")
+
+    monkeypatch.setattr(tifffile, "imwrite", full)
+    with pytest.raises(FileError, match=r"Cannot write .*/a\.tif: the disk is full"):
+        write()
+
+
 def test_a_new_file_has_ordinary_permissions(tmp_path: Path) -> None:
     ordinary = tmp_path / "ordinary"
     ordinary.touch()
@@ -106,6 +119,7 @@ def test_folders_are_checked_and_made(tmp_path: Path) -> None:
         check_creatable(tmp_path / "file" / "a" / "b")
     with pytest.raises(FileError):
         make_folder(tmp_path / "file" / "a")
+    check_creatable(tmp_path)
     check_creatable(tmp_path / "a" / "b")
     assert not (tmp_path / "a").exists()
     make_folder(tmp_path / "a" / "b")

@@ -96,6 +96,27 @@ def test_ome_units(tmp_path: Path, unit: str, value: float, expected: float | No
 
 
 @pytest.mark.parametrize(
+    ("unit", "value", "expected"),
+    [("ms", 500, 0.5), ("µs", 20, 2e-5), ("min", 2, 120.0), ("d", 1, 86400.0), ("Gs", 1, None)],
+)
+@pytest.mark.parametrize("ome", [True, False])
+def test_time_units(tmp_path: Path, unit: str, value: float, expected: float | None, ome: bool) -> None:
+    path = tmp_path / "a.tif"
+    metadata = {"axes": "TYX", "PhysicalSizeX": 0.5, "TimeIncrement": value, "TimeIncrementUnit": unit}
+    tifffile.imwrite(path, numbered((2, 20, 24)), ome=ome, metadata=metadata, photometric="minisblack")
+    assert read_image(path).metadata == {"PhysicalSizeX": 0.5} | ({"TimeIncrement": expected} if expected else {})
+
+
+def test_sizes_of_a_plain_tiff_have_units_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    sizes = {f"PhysicalSize{axis}": 65 for axis in "XYZ"} | {f"PhysicalSize{axis}Unit": "nm" for axis in "XY"}
+    tifffile.imwrite(path, numbered((5, 20, 24)), metadata={"axes": "ZYX", **sizes})
+    view = read_image(path)
+    assert view.pixel_size_um == 0.065
+    assert view.metadata == {"PhysicalSizeX": 0.065, "PhysicalSizeY": 0.065, "PhysicalSizeZ": 65.0}
+
+
+@pytest.mark.parametrize(
     ("per_unit", "unit", "expected"),
     [(72, "INCH", None), (300, "INCH", None), (20000, "CENTIMETER", 0.5), (1, 1, None)],
 )

@@ -148,6 +148,14 @@ def test_floats_are_clipped_and_keep_what_is_not_finite(dtype: str) -> None:
     assert out[0, 4] == 0.5
 
 
+@pytest.mark.parametrize("source", ["f2", "f4", "f8", "u2"])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.filterwarnings("error")
+def test_floats_become_wider_and_narrower_without_a_warning(source: str, dtype: str) -> None:
+    plane = np.array([[3, 60000]], source)
+    assert undo_to_dtype(plane, dtype).tolist() == plane.tolist()
+
+
 @pytest.mark.parametrize("dtype", [bool, complex, object, "U3"])
 def test_other_types_are_refused(dtype: object) -> None:
     with pytest.raises(ImageError, match="cannot be of type"):

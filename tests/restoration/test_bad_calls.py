@@ -72,6 +72,8 @@ CALLS: dict[str, tuple[Any, dict[str, Any], type[DeblurError]]] = {
     "tile negative": (IMAGE, {"tile": -64}, ParameterError),
     "tile a fraction": (IMAGE, {"tile": 64.5}, ParameterError),
     "tile true": (IMAGE, {"tile": True}, ParameterError),
+    "tile of three": (IMAGE, {"tile": (64, 64, 64)}, ParameterError),
+    "tile of nothing": (IMAGE, {"tile": (64, None)}, ParameterError),
     "dtype bool": (IMAGE, {"dtype": bool}, ImageError),
     "dtype complex": (IMAGE, {"dtype": "complex64"}, ImageError),
     "dtype unknown": (IMAGE, {"dtype": "sharp"}, ParameterError),

@@ -39,7 +39,8 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, when: Callable[[R
 def test_progress_is_told_after_every_batch(model: Model, scene: Callable, drive: Callable) -> None:
     view = ImageView.of(scene(2, 250, 250))
     restored, steps = drive(Deblurrer(model, tile_px=128, batch=4, precision="float32").run(view))
-    assert [step.done for step in steps] == [0, 4, 8, 9, 13, 17, 18]
+    assert [step.done for step in steps] == [0, 0, 4, 8, 9, 13, 17, 18]
+    assert [step.measuring for step in steps] == [True] + [False] * 7
     assert {step.total for step in steps} == {18}
     assert steps[-1].plane == view.planes[1]
     assert restored.array.shape == view.shape
@@ -52,7 +53,7 @@ def test_the_work_around_the_tiles_grows_with_their_number_only(
     find, asked = TilePlan.tiles_for, []
     monkeypatch.setattr(TilePlan, "tiles_for", lambda plan, region: asked.append(1) or find(plan, region))
     _, steps = drive(Deblurrer(model, tile_px=128, batch=1, precision="float32").run(ImageView.of(scene(2, 250, 250))))
-    assert len(steps) == 19
+    assert len(steps) == 2 + 18
     assert len(asked) == 3
 
 

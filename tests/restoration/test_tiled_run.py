@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,6 +125,48 @@ def test_single_planes_are_what_the_full_run_gives(scene: Callable, restore: Cal
     np.testing.assert_allclose(some.array[1], full[0, 0], atol=1e-3)
     assert some.record["planes"] == [[1, 1], [0, 0]]
     assert some.record["normalization"] == restore(view).record["normalization"]
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "how"),
+    [
+        ((3, 250, 400), {"tile_px": 128, "batch": 2}, {"region": (5, 10, 240, 300)}),
+        ((3, 250, 400), {}, {"dtype": "float32"}),
+        ((1, 90, 120, 3), {}, {"region": (5, 10, 80, 30)}),
+        ((600, 420), {}, {}),
+    ],
+)
+def test_a_run_is_repeated_from_its_record(
+    shape: tuple[int, ...], options: dict, how: dict, tiny: Callable, scene: Callable, drive: Callable, monkeypatch: Any
+) -> None:
+    """With nothing but what the record says, also where the automatic choice would be another by now."""
+    model = tiny(nucleus_diameter_px=(8.0, 100.0))
+    image = scene(*shape) if shape[-1] > 3 else np.moveaxis(scene(*shape[:1], 3, *shape[1:3]), 1, -1)
+    image = (image / 4).astype(np.uint8)
+    with monkeypatch.context() as patch:
+        if not options:  # little memory: several tiles that are not square
+            patch.setattr("napari_mpt_deblur.restoration.settings.tile_budget_px", lambda *_: 128 * 192)
+        source = ImageView.of(image, nucleus_diameter_px=150.0 if image.ndim == 2 else None)
+        planes = source.planes[1:] if image.ndim == 3 else None
+        first, _ = drive(Deblurrer(model, precision="float32", **options).run(source, planes=planes, **how))
+    record = json.loads(json.dumps(first.record))
+
+    view = ImageView.of(image, record["axes"], nucleus_diameter_px=record["nucleus_diameter_px"])
+    chosen = [plane for plane in view.planes if record["planes"] is None or list(plane.index) in record["planes"]]
+    tiles = {name: record["tiles"][name] for name in ("tile_px", "batch", "max_pixels")}
+    deblurrer = Deblurrer(model, device=record["device"], precision=record["precision"], **tiles)
+    again, _ = drive(
+        deblurrer.run(
+            view,
+            planes=tuple(chosen),
+            region=record["region_px"],
+            normalization=Normalization.from_dict(record["normalization"]),
+            dtype=record["dtype"],
+        )
+    )
+    np.testing.assert_array_equal(again.array, first.array)
+    assert again.record | {"seconds": 0} == record | {"seconds": 0}
+    assert record["reduced_by"] == (2 if image.ndim == 2 else 1)
 
 
 @pytest.mark.parametrize("options", [{"tile_px": 128}, {"tile_px": 128, "batch": 4}, {"tile_px": 192}, {}])

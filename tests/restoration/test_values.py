@@ -54,6 +54,17 @@ def test_faulty_pixels_stay_where_they_are_and_do_not_spread(
     assert np.abs(restored - reference)[~where].max() < 0.1 * np.ptp(clean)
 
 
+@pytest.mark.parametrize(("dtype", "level"), [("f2", 1), ("f2", 40), (">f2", 1), ("f4", 1), ("f4", 1e34), ("f8", 1e34)])
+def test_infinite_pixels_stay_in_every_type(dtype: str, level: float, scene: Callable, restore: Callable) -> None:
+    """Also where the usable range of intensities reaches beyond what the type can hold."""
+    faulty = (scene(70, 80).astype(np.float64) * level).astype(dtype)
+    faulty[20, 30], faulty[40, 50], faulty[60, 10] = np.nan, np.inf, -np.inf
+    where = ~np.isfinite(faulty)
+    restored = restore(faulty).array
+    np.testing.assert_array_equal(restored[where], faulty[where])
+    assert np.isfinite(restored[~where]).all()
+
+
 @pytest.mark.parametrize("value", [0, 7, 65535])
 def test_a_constant_image_comes_back_unchanged(value: int, restore: Callable) -> None:
     image = np.full((2, 70, 70), value, np.uint16)

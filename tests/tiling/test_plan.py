@@ -15,7 +15,7 @@ from napari_mpt_deblur.tiling.plan import reflect
 
 sizes = st.integers(1, 400)
 multiples = st.sampled_from([1, 4, 16, 64])
-tile_sides = st.one_of(st.none(), st.integers(1, 300))
+tile_sides = st.one_of(st.none(), st.integers(1, 300), st.tuples(st.integers(1, 300), st.integers(1, 300)))
 
 
 @st.composite
@@ -48,7 +48,7 @@ def test_every_pixel_is_covered_once_by_weight(plan: TilePlan) -> None:
 @given(st.integers(1, 400), st.integers(1, 400), multiples, st.integers(0, 70), tile_sides)
 @settings(max_examples=100, deadline=None)
 def test_offsets_and_sides_keep_the_size_rule_and_the_overlap(
-    height: int, width: int, multiple: int, overlap: int, tile: int | None
+    height: int, width: int, multiple: int, overlap: int, tile: int | tuple[int, int] | None
 ) -> None:
     plan = TilePlan.of(height, width, multiple=multiple, overlap_px=overlap, tile_px=tile, max_pixels=20000)
     assert plan.overlap_px >= overlap
@@ -149,3 +149,13 @@ def test_the_record_is_plain_data() -> None:
     assert record["tile_px"] == [256, 256]
     assert record["padded_px"] == [320, 512]
     assert record["overlap_px"] == 64
+
+
+@given(st.integers(1, 400), st.integers(1, 400), multiples, st.integers(0, 70), tile_sides)
+@settings(max_examples=50, deadline=None)
+def test_a_plan_is_made_again_from_what_its_record_says(
+    height: int, width: int, multiple: int, overlap: int, tile: int | tuple[int, int] | None
+) -> None:
+    plan = TilePlan.of(height, width, multiple=multiple, overlap_px=overlap, tile_px=tile, max_pixels=20000)
+    tile_px = tuple(plan.to_dict()["tile_px"])
+    assert TilePlan.of(height, width, multiple=multiple, overlap_px=overlap, tile_px=tile_px) == plan

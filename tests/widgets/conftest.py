@@ -21,6 +21,7 @@ class Progress:
     done: int
     total: int
     plane: object = None
+    measuring: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class FakeRunner:
 def invert(request):
     """The engine of these tests: three tiles, and a result that is minus the input."""
     yield Stage("Reading the model...")
+    yield Progress(0, 3, measuring=True)
     for done in (0, 1, 2, 3):
         yield Progress(done, 3)
     data = np.asarray(request.data)

@@ -61,7 +61,10 @@ def test_progress_by_tile_with_time_left(bench):
     bench.now = 3.0
     bench.job.step()
     bench.view.show_progress.assert_called_with(None, "Measuring intensities...")
-    bench.now = 13.0
+    bench.now = 5.0
+    bench.job.step()
+    bench.view.show_progress.assert_called_with(None, "Restoring tile 1 of 3...")
+    bench.now = 15.0
     bench.job.step()
     bench.view.show_progress.assert_called_with(pytest.approx(1 / 3), "Tile 1 of 3, about 20 s left")
 
@@ -165,6 +168,7 @@ def test_a_result_that_is_no_image_is_one_notification(make_bench, caplog):
     assert "report it" in bench.errors[0]
     assert "\n" not in bench.errors[0]
     assert "Traceback" in caplog.text
+    bench.view.show_message.assert_called_with(bench.errors[0])
     assert bench.state["can_start"]
 
 
@@ -185,6 +189,7 @@ def test_axes_that_do_not_fit_are_refused_before_the_run(bench):
     assert bench.runner.jobs == []
     assert len(bench.errors) == 1
     assert AxesError.__name__ not in bench.errors[0]
+    bench.view.show_message.assert_called_with(bench.errors[0])  # not what the run before came to
 
 
 def test_current_plane_lies_at_its_own_plane_only(bench):
@@ -269,6 +274,25 @@ def test_side_by_side_shows_the_two_and_puts_the_view_back(bench):
     assert (grid.enabled, grid.stride, grid.shape) == (False, 2, (2, 3))
     assert (camera.zoom, camera.center) == (3.25, (0, 7, 9))
     assert [layer.visible for layer in (source, result, hidden, shown)] == [True, True, False, True]
+
+
+@pytest.mark.parametrize(("ndisplay", "order"), [(2, (0, 1, 2)), (3, (0, 1, 2)), (2, (1, 0, 2))])
+def test_side_by_side_of_an_image_beside_a_stack(bench, ndisplay, order):
+    """The viewer has three dimensions then, its two layers have two."""
+    source = bench.viewer.add_image(stack((20, 30)), name="cells")
+    other = bench.viewer.add_image(stack(), name="stack")
+    bench.viewer.dims.order = order
+    bench.viewer.dims.ndisplay = ndisplay
+    bench.choose(layer=source)
+    bench.controller.deblur()
+    bench.job.run()
+    bench.controller.toggle_side_by_side(True)
+    bench.view.show_side_by_side.assert_called_with(available=True, on=True)
+    assert bench.viewer.canvas.grid.enabled
+    bench.controller.toggle_side_by_side(False)
+    bench.view.show_side_by_side.assert_called_with(available=True, on=False)
+    assert other.visible
+    assert not bench.viewer.canvas.grid.enabled
 
 
 def test_a_new_result_takes_its_place_side_by_side(bench):

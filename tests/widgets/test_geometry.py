@@ -62,6 +62,22 @@ def test_current_index_of_a_layer_with_fewer_axes_than_the_viewer_and_beyond_its
     assert geometry.current_index(viewer, flat, Axes("YX")) == ()
 
 
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_current_index_is_the_plane_that_napari_shows(transform):
+    viewer = ViewerModel()
+    data = np.broadcast_to(np.arange(8.0)[:, None, None], (8, 20, 30))
+    layer = viewer.add_image(data, **transform)
+    shown = []
+    for step in range(int(viewer.dims.nsteps[0])):
+        viewer.dims.set_current_step(0, step)
+        seen = np.unique(layer._slice.image.raw)
+        if seen.size == 1 and seen[0] > 0:  # one plane of the layer, and none beyond its ends
+            assert geometry.current_index(viewer, layer, ZYX) == (int(seen[0]),)
+            shown.append(int(seen[0]))
+    assert len(set(shown)) > 2
+
+
 def test_current_index_where_layers_have_different_units():
     viewer = ViewerModel()
     layer = viewer.add_image(np.zeros((5, 8, 9)), scale=(2, 0.5, 0.5), units="um")
@@ -176,3 +192,18 @@ def test_look_at_zooms_in_on_what_is_small_and_never_out():
     viewer.scene.camera.zoom = 30
     geometry.look_at(viewer, layer, (50, 60), size_px=10)
     assert viewer.scene.camera.zoom == 30
+
+
+@pytest.mark.parametrize("units", [("um", "um"), ("nm", "nm")])
+def test_layers_with_fewer_axes_than_the_viewer_are_fitted_as_napari_fits_them(units):
+    scale = (0.5, 0.25) if units[0] == "um" else (500, 250)
+    alone, beside = ViewerModel(), ViewerModel()
+    for viewer in (alone, beside):
+        viewer.add_image(np.zeros((20, 30)), scale=scale, translate=np.multiply(scale, 10), units=units, name="image")
+        viewer.canvas.size = (300, 400)
+    beside.add_image(np.zeros((4, 999, 999)), scale=(1, 3, 3), units=("um", "um", "um"))
+    geometry.fit(alone, [alone.layers["image"]])  # by napari itself
+    geometry.fit(beside, [beside.layers["image"]])
+    factor = float((1 * alone.dims.units[-1]).to(beside.dims.units[-1]).magnitude)
+    np.testing.assert_allclose(beside.scene.camera.center[-2:], np.multiply(alone.scene.camera.center[-2:], factor))
+    assert beside.scene.camera.zoom == pytest.approx(alone.scene.camera.zoom / factor)

@@ -25,7 +25,7 @@ class ModelConfig:
     nucleus_diameter_px : tuple of float, optional
         Smallest and largest diameter of nuclei, in pixels, that the model was trained for.
     name, description, licence : str
-        For people.
+        For people; each becomes one line without control characters.
     training : dict
         How the weights came about: recipe, data, seed, commit. Plain JSON data.
 
@@ -49,6 +49,7 @@ class ModelConfig:
         for name in ("name", "description", "licence"):
             if not isinstance(getattr(self, name), str):
                 raise ModelError(f"The model's {name} must be text; the file is damaged.")
+            object.__setattr__(self, name, _one_line(getattr(self, name)))
         if not isinstance(self.training, dict):
             raise ModelError("The model's training record must be a table; the file is damaged.")
         object.__setattr__(self, "normalization", {"percentiles": list(_percentiles(self.normalization))})
@@ -107,6 +108,11 @@ class ModelConfig:
             return json.dumps(self.to_dict(), allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise ModelError(f"The model's training record is not plain data: {error}.") from error
+
+
+def _one_line(text: str) -> str:
+    """Files come from anywhere: what they say of themselves is shown in lists and terminals."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def _percentiles(normalization: Any) -> tuple[float, float]:

@@ -21,6 +21,7 @@ DETECTOR_KEY = "mpt_deblur_detector"
 SUFFIX = ".safetensors"
 _MAX_HEADER_BYTES = 2**24
 _MAX_TENSORS = 100_000
+_MAX_REASON = 200  # letters
 _MAX_INDEX_BYTES = 2**28  # the paper's network needs 1.4 MB
 _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 _PICKLES = (b"\x80", b"PK\x03\x04", b"(", b"]", b"}", b"c")
@@ -142,7 +143,8 @@ def read_layout(path: str | Path, key: str, parse: Callable[[Any], Description])
         parsed = parse(description)
         entries = _entries(header, status.st_size - 8 - length)
     except ModelError as error:
-        raise ModelError(f"Cannot use the model {path}: {str(error).rstrip('.')}.") from error
+        reason = str(error).rstrip(".")[:_MAX_REASON]  # it may quote a file that is hostile
+        raise ModelError(f"Cannot use the model {path}: {reason}.") from error
     except (ValueError, RecursionError, UnicodeDecodeError) as error:
         raise ModelError(f"Cannot use the model {path}: its header is damaged; download or copy it anew.") from error
     return FileLayout(parsed, entries, 8 + length, status.st_size)

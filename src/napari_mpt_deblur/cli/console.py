@@ -36,6 +36,14 @@ def complain_of_unexpected(error: Exception, *, where: str = "", with_traceback:
     complain(f"{where}{reason}; please report it, with what mpt-deblur --traceback shows.")
 
 
+def ending_signals() -> tuple[int, ...]:
+    """What asks a command to end: a kill, and a terminal that is closed, unless that is ignored (nohup)."""
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hangup is None or signal.getsignal(hangup) is signal.SIG_IGN:
+        return (signal.SIGTERM,)
+    return (signal.SIGTERM, hangup)
+
+
 @contextmanager
 def polite_kill() -> Iterator[None]:
     """Let a termination signal end the command as Ctrl-C does, so that nothing half-written is left behind."""
@@ -44,14 +52,18 @@ def polite_kill() -> Iterator[None]:
         return
 
     def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # clean up undisturbed
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)  # clean up undisturbed
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in ending_signals()}
+    for number in before:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_mpt_deblur.cli.console import DONE, INTERRUPTED, complain, pixels, size, subparser
+from napari_mpt_deblur.cli.console import DONE, INTERRUPTED, complain, ending_signals, pixels, size, subparser
 from napari_mpt_deblur.errors import DeblurError, ParameterError, TrainingError
 from napari_mpt_deblur.images.atomic import check_creatable, make_folder
 from napari_mpt_deblur.networks.config import MPTConfig
@@ -52,7 +52,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Train to the end, to the time limit or until stopped; what was learnt is kept in each case."""
-    check_creatable(arguments.output / "x")
+    check_creatable(arguments.output)
     trainer = _trainer(arguments)
     config = trainer.config
     make_folder(arguments.output)
@@ -89,7 +89,7 @@ def _stop_between_steps() -> Iterator[threading.Event]:
         signal.signal(number, before[number])
 
     if threading.current_thread() is threading.main_thread():  # others may not set handlers
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, *ending_signals()):
             before[number] = signal.signal(number, note)
     try:
         yield stop

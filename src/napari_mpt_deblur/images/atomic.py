@@ -87,8 +87,8 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
-    except FileError:
-        raise
+    except FileError as error:  # whoever wrote named the file that it was given
+        raise FileError(str(error).replace(str(temporary), str(path))) from error
     except OSError as error:
         raise writing_failed(path, error) from error
     finally:
@@ -106,7 +106,7 @@ def writing_failed(path: str | Path, error: OSError) -> FileError:
 
 
 def check_creatable(folder: str | Path) -> None:
-    """Find out before the work whether a folder that does not exist can be made.
+    """Find out before the work whether a folder can be made, or files in it where it exists.
 
     Raises
     ------
@@ -115,13 +115,15 @@ def check_creatable(folder: str | Path) -> None:
     """
     folder = Path(folder)
     try:
-        nearest = next(parent for parent in folder.absolute().parents if parent.exists())
+        absolute = folder.absolute()
+        nearest = next(parent for parent in (absolute, *absolute.parents) if parent.exists())
     except (OSError, ValueError, StopIteration) as error:
         raise FileError(f"Cannot make the folder {str(folder)[:200]!r}: choose another name.") from error
     if not nearest.is_dir():
         raise FileError(f"Cannot make the folder {folder}: {nearest} is a file; choose another path.")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        raise FileError(f"Cannot make the folder {folder}: permission denied in {nearest}; write elsewhere.")
+        what = "write into" if nearest == absolute else "make"
+        raise FileError(f"Cannot {what} the folder {folder}: permission denied in {nearest}; write elsewhere.")
 
 
 @contextmanager

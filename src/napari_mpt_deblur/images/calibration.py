@@ -12,6 +12,17 @@ import tifffile
 _UM = {"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "nm": 1e-3, "pm": 1e-6, "Å": 1e-4, "inch": 25400.0, "in": 25400.0}
 _ALIASES = {"um": "µm", "μm": "µm", "micron": "µm", "microns": "µm", "micrometer": "µm", "micrometre": "µm"}
 _ALIASES |= {"\\u00b5m": "µm", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m"}
+_SECONDS = {
+    "s": 1.0,
+    "ms": 1e-3,
+    "µs": 1e-6,
+    "μs": 1e-6,
+    "us": 1e-6,
+    "ns": 1e-9,
+    "min": 60.0,
+    "h": 3600.0,
+    "d": 86400.0,
+}
 _MICROSCOPE_UM = (0.001, 20.0)  # a resolution tag outside it is a printer's, such as 72 dots an inch
 
 
@@ -36,7 +47,7 @@ def read_calibration(tif: tifffile.TiffFile) -> dict[str, Any]:
         if tif.is_lsm:
             return _from_lsm(tif)
         if tif.is_shaped and tif.shaped_metadata and "PhysicalSizeX" in tif.shaped_metadata[0]:
-            return _kept(tif.shaped_metadata[0])
+            return _from_shaped(tif.shaped_metadata[0])
         return _from_resolution(tif)
     return {}
 
@@ -48,6 +59,11 @@ def to_um(value: float, unit: str | None) -> float | None:
     if factor is None or not 0 < value * factor < math.inf:
         return None
     return float(f"{value * factor:.9g}")  # 65 nm is 0.065, not 0.06500000000000001
+
+
+def _to_seconds(value: Any, unit: str | None) -> float | None:
+    factor = _SECONDS.get((unit or "s").strip())
+    return None if factor is None else float(f"{float(value) * factor:.9g}")
 
 
 def _kept(values: dict[str, Any]) -> dict[str, Any]:
@@ -63,11 +79,20 @@ def _from_ome(tif: tifffile.TiffFile) -> dict[str, Any]:
         if name in pixels.attrib:
             found[name] = to_um(float(pixels.attrib[name]), pixels.attrib.get(f"{name}Unit"))
     if "TimeIncrement" in pixels.attrib:
-        seconds = {"ms": 1e-3, "min": 60.0, "h": 3600.0}.get(pixels.attrib.get("TimeIncrementUnit", "s"), 1.0)
-        found["TimeIncrement"] = float(pixels.attrib["TimeIncrement"]) * seconds
+        found["TimeIncrement"] = _to_seconds(pixels.attrib["TimeIncrement"], pixels.attrib.get("TimeIncrementUnit"))
     names = [element.attrib.get("Name") for element in pixels if element.tag.endswith("Channel")]
     if names and all(names):
         found["Channel"] = {"Name": names}
+    return _kept(found)
+
+
+def _from_shaped(values: dict[str, Any]) -> dict[str, Any]:
+    """tifffile's own, and what this package writes where OME knows no such pixels."""
+    found = dict(values)
+    for name in [name for name in values if name.startswith("PhysicalSize") and not name.endswith("Unit")]:
+        found[name] = to_um(float(values[name]), values.get(f"{name}Unit"))
+    if "TimeIncrement" in values:
+        found["TimeIncrement"] = _to_seconds(values["TimeIncrement"], values.get("TimeIncrementUnit"))
     return _kept(found)
 
 

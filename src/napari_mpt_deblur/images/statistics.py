@@ -186,6 +186,8 @@ def undo_to_dtype(plane: np.ndarray, dtype: Any) -> np.ndarray:
     dtype = np.dtype(dtype)
     if dtype.kind == "f":
         largest = float(np.finfo(dtype).max)
+        if plane.dtype.kind == "f":  # which knows no limit beyond its own
+            largest = min(largest, float(np.finfo(plane.dtype).max))
         with np.errstate(invalid="ignore"):
             clipped = np.where(np.isfinite(plane), np.clip(plane, -largest, largest), plane)
         return clipped.astype(dtype)

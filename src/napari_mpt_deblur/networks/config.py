@@ -11,6 +11,7 @@ from napari_mpt_deblur.errors import ModelError
 STAGES = 4
 _MAX_DIM = 4096
 _MAX_SUB_BLOCKS = 64
+_MAX_MULTIPLE_PX = 2048  # the smallest image is padded to a square of it
 
 
 @dataclass(frozen=True)
@@ -144,9 +145,10 @@ def _validate(config: MPTConfig) -> None:
     _whole(config.window, "window", 2, 64)
     if config.window % 2:
         raise ModelError(f"window must be even, since windows shift by half of it; got {config.window}.")
-    if config.stem not in (1, 2, 4):
+    _whole(config.stem, "stem", 1, 4)
+    if config.stem == 3:
         raise ModelError(f"stem must be 1, 2 or 4; got {config.stem!r}.")
-    if not isinstance(config.expansion, (int, float)) or not 0.1 <= config.expansion <= 16:
+    if type(config.expansion) not in (int, float) or not 0.1 <= config.expansion <= 16:
         raise ModelError(f"expansion must be between 0.1 and 16; got {config.expansion!r}.")
     for name in ("dims", "heads", "scales"):
         if len(getattr(config, name)) != STAGES:
@@ -168,6 +170,11 @@ def _validate(config: MPTConfig) -> None:
                 raise ModelError(f"each scale must be 1, 1/2, 1/4, ... 1/64; got {scale}.")
         if list(scales) != sorted(scales):
             raise ModelError(f"the scales of a stage go from coarse to fine; got {scales}.")
+    if config.size_multiple > _MAX_MULTIPLE_PX:
+        raise ModelError(
+            f"windows, scales and stem accept sizes that are multiples of {config.size_multiple} pixels only; "
+            f"at most {_MAX_MULTIPLE_PX} fit a computer's memory."
+        )
     _choice(config.window_attention, "window_attention", ("scaled", "cosine"))
     _choice(config.channel_attention, "channel_attention", ("normalised", "literal"))
     _choice(config.global_residual, "global_residual", ("image", "features"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ def deblur(
     axes: str | None = None,
     device: str = "auto",
     precision: str = "auto",
-    tile: int | None = None,
+    tile: int | Sequence[int] | None = None,
     dtype: Any = None,
     pixel_size_um: float | None = None,
     nucleus_diameter_px: float | None = None,
@@ -42,8 +42,8 @@ def deblur(
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     precision : {"auto", "float32", "bfloat16", "float16"}
-    tile : int, optional
-        Side of the tiles in pixels; as memory allows by default.
+    tile : int or sequence of int, optional
+        Side of the tiles in pixels, or height and width; as memory allows by default.
     dtype : optional
         ``None`` or ``"input"`` for the image's own, or ``"float32"``.
     pixel_size_um : float, optional

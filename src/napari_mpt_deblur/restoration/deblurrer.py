@@ -5,8 +5,8 @@ from __future__ import annotations
 import operator
 import platform
 import time
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -41,11 +41,14 @@ class Progress:
         Tiles. The total changes where a run goes on with smaller tiles for want of memory.
     plane : PlaneIndex
         The plane that was worked on last.
+    measuring : bool
+        Whether the image's intensities are being measured, before the first tile.
     """
 
     done: int
     total: int
     plane: PlaneIndex
+    measuring: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,12 +97,14 @@ class Deblurrer:
         ``"auto"``: where the model is.
     precision : {"auto", "float32", "bfloat16", "float16"}
         Of the network's products. ``"auto"`` is the faster one where it makes no visible difference.
-    tile_px : int, optional
-        Side of the tiles, rounded up to what the network accepts; by default as memory allows.
+    tile_px : int or sequence of int, optional
+        Side of the tiles, or height and width, rounded up to what the network accepts; by default as memory allows.
     batch : int, optional
         Tiles in one pass; by default as serves the device.
     threads : int, optional
         Processor threads; torch's own number by default.
+    max_pixels : int, optional
+        Most pixels of an automatic tile and of the samples that measure channel attention; by default as memory allows.
 
     Raises
     ------
@@ -115,16 +120,18 @@ class Deblurrer:
         *,
         device: str = "auto",
         precision: str = "auto",
-        tile_px: int | None = None,
+        tile_px: int | Sequence[int] | None = None,
         batch: int | None = None,
         threads: int | None = None,
+        max_pixels: int | None = None,
     ) -> None:
-        tile_px, batch, threads = (
-            _whole(number, name) for name, number in (("tile", tile_px), ("batch", batch), ("threads", threads))
+        batch, threads, max_pixels = (
+            _whole(number, name)
+            for name, number in (("batch", batch), ("threads", threads), ("max_pixels", max_pixels))
         )
         self.model, self.threads = model, threads
         self.device = str(model.device) if str(device) == "auto" else pick_device(device)
-        self.settings = Settings.of(model.config.network, self.device, precision, tile_px, batch)
+        self.settings = Settings.of(model.config.network, self.device, precision, _tile(tile_px), batch, max_pixels)
 
     @property
     def precision(self) -> str:
@@ -183,9 +190,9 @@ class Deblurrer:
         Returns
         -------
         generator
-            Yields `Progress` once at the start and after every batch of tiles; returns a `Restored`. The array has the
-            view's axes, Y and X cut to the region; with some planes only, their leading axes are one axis, in the
-            order given. Closing the generator ends the work and frees its memory.
+            Yields `Progress` at the start, before the first tile and after every batch of tiles; returns a `Restored`.
+            The array has the view's axes, Y and X cut to the region; with some planes only, their leading axes are one
+            axis, in the order given. Closing the generator ends the work and frees its memory.
 
         Raises
         ------
@@ -221,9 +228,11 @@ class Deblurrer:
         height, width, area = request.reduced(scaling := self._scaling(request.view))
         session = Session(self.model.network, self.settings, height, width, area, self.threads)
         start = Progress(0, session.tiles_per_plane * len(request.groups), request.groups[0][0])
-        yield start
         if normalization is None:  # reading a lazy image takes its time: whoever drives may stop between planes
-            normalization = yield from normalization_steps(request.view, self.model.config.percentiles, step=start)
+            measuring = replace(start, measuring=True)
+            yield measuring
+            normalization = yield from normalization_steps(request.view, self.model.config.percentiles, step=measuring)
+        yield start
         if out is None:
             out = np.empty(request.shape, request.dtype)
         request.copy_alpha(out)
@@ -263,7 +272,8 @@ class Deblurrer:
             "nucleus_diameter_px": view.nucleus_diameter_px,
             "reduced_by": scaling.factor,
             "normalization": normalization.to_dict(),
-            "tiles": session.plan.to_dict() | {"batch": settings.batch_for(session.plan)},
+            "tiles": session.plan.to_dict()
+            | {"batch": settings.batch_for(session.plan), "max_pixels": settings.max_pixels},
             "channel_statistics": session.channel_statistics,
             "device": settings.device,
             "precision": settings.precision,
@@ -300,6 +310,15 @@ def _whole(number: Any, name: str) -> int | None:
     if isinstance(number, bool) or whole < 1:
         raise ParameterError(f"{name} must be a whole number of at least 1; got {number!r}.")
     return whole
+
+
+def _tile(tile_px: Any) -> int | tuple[int, int] | None:
+    if not isinstance(tile_px, (list, tuple)):
+        return _whole(tile_px, "tile")
+    height, width = (_whole(side, "tile") for side in tile_px) if len(tile_px) == 2 else (None, None)
+    if height is None or width is None:
+        raise ParameterError(f"tile must be a whole number, or height and width; got {tile_px!r}.")
+    return height, width
 
 
 def _versions() -> dict[str, str]:

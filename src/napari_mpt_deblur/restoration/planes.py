@@ -96,8 +96,8 @@ class PlanePixels:
     def _usable(self, pixels: np.ndarray, channel: int) -> np.ndarray:
         low, high = self._normalization.low[channel], self._normalization.high[channel]
         reach = _USABLE * (high - low)
-        with np.errstate(over="ignore"):  # a reach beyond float16 is infinite there
-            return (pixels >= low - reach) & (pixels <= high + reach)  # False for NaN
+        with np.errstate(over="ignore"):  # a reach beyond the pixels' own type is infinite there
+            return np.isfinite(pixels) & (pixels >= low - reach) & (pixels <= high + reach)
 
 
 class ReducedPixels:

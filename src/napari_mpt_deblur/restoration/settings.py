@@ -31,8 +31,8 @@ class Settings:
         Resolved, not "auto".
     max_pixels : int
         Most pixels of an automatic tile, and of the samples that measure channel attention.
-    tile_px : int or None
-        Side of the tiles; None chooses.
+    tile_px : int, tuple of int or None
+        Side of the tiles, or height and width; None chooses.
     batch : int or None
         Tiles in one forward pass; None chooses.
     """
@@ -41,16 +41,23 @@ class Settings:
     device: str
     precision: str
     max_pixels: int
-    tile_px: int | None = None
+    tile_px: int | tuple[int, int] | None = None
     batch: int | None = None
 
     @classmethod
     def of(
-        cls, network: MPTConfig, device: str, precision: str, tile_px: int | None = None, batch: int | None = None
+        cls,
+        network: MPTConfig,
+        device: str,
+        precision: str,
+        tile_px: int | tuple[int, int] | None = None,
+        batch: int | None = None,
+        max_pixels: int | None = None,
     ) -> Settings:
         """Settings for a device; `precision` may be "auto"."""
         precision = pick_precision(precision, device)
-        return cls(network, device, precision, tile_budget_px(network, device, precision), tile_px, batch)
+        most = tile_budget_px(network, device, precision) if max_pixels is None else max_pixels
+        return cls(network, device, precision, most, tile_px, batch)
 
     def plan(self, height: int, width: int) -> TilePlan:
         """The tiles of a plane."""

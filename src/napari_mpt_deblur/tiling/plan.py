@@ -68,7 +68,7 @@ class TilePlan:
         *,
         multiple: int = 1,
         overlap_px: int = 64,
-        tile_px: int | None = None,
+        tile_px: int | tuple[int, int] | None = None,
         max_pixels: int = 2**20,
     ) -> TilePlan:
         """Plan the tiles of a plane.
@@ -81,9 +81,9 @@ class TilePlan:
             Sides and offsets of the tiles are multiples of this.
         overlap_px : int
             Least overlap of neighbouring tiles; rounded up to a multiple.
-        tile_px : int, optional
-            Side of a tile, rounded up to what overlap and multiple allow. None chooses the tiles that cost the
-            fewest pixels in all.
+        tile_px : int or tuple of int, optional
+            Side of a tile, or its height and width, rounded up to what overlap and multiple allow. None chooses the
+            tiles that cost the fewest pixels in all.
         max_pixels : int
             Most pixels of an automatic tile; the smallest tile that the overlap allows may have more.
 
@@ -92,7 +92,8 @@ class TilePlan:
         ParameterError
             If a number is outside what it accepts.
         """
-        if tile_px is not None and tile_px < 1:
+        asked = (tile_px, tile_px) if isinstance(tile_px, int) else tile_px
+        if asked is not None and min(asked) < 1:
             raise ParameterError(f"The tile size must be at least 1 pixel; got {tile_px}. Leave it out for automatic.")
         if min(height, width, multiple) < 1 or overlap_px < 0:
             raise ParameterError(
@@ -101,11 +102,11 @@ class TilePlan:
             )
         needed = (_ceil(height, multiple), _ceil(width, multiple))  # all in units of `multiple` from here
         overlap = _ceil(overlap_px, multiple)
-        if tile_px is None:
+        if asked is None:
             sides = _cheapest(needed, overlap, max(1, max_pixels // multiple**2))
         else:
-            side = max(_ceil(tile_px, multiple), overlap + 1)
-            sides = (min(side, needed[0]), min(side, needed[1]))
+            height_units, width_units = (max(_ceil(side, multiple), overlap + 1) for side in asked)
+            sides = (min(height_units, needed[0]), min(width_units, needed[1]))
         rows, columns = (_spread(n, side, overlap, multiple) for n, side in zip(needed, sides, strict=True))
         padded, tile = ([n * multiple for n in lengths] for lengths in (needed, sides))
         return cls(height, width, padded[0], padded[1], tile[0], tile[1], rows, columns, overlap * multiple)

@@ -107,6 +107,9 @@ class DeblurController(RunController[View]):
     def _can_start(self) -> bool:
         return self._view.settings().layer is not None
 
+    def _describe_start(self, step: Progress) -> str:
+        return self._first_words if step.measuring else f"Restoring tile 1 of {step.total}..."
+
     def _describe_step(self, step: Progress) -> str:
         return f"Tile {step.done} of {step.total}"
 
@@ -117,7 +120,7 @@ class DeblurController(RunController[View]):
         try:
             request = make_request(self._viewer, settings, self._generation + 1, preview=preview)
         except Exception as error:
-            self._tell(error)
+            self._view.show_message(self._tell(error))
             return
         assert settings.layer is not None  # make_request refuses that
         self._chosen = settings.layer

@@ -86,7 +86,7 @@ class DetectController(RunController[DetectView]):
         try:
             request = make_detect_request(self._viewer, settings, self._generation + 1)
         except Exception as error:
-            self._tell(error)
+            self._view.show_message(self._tell(error))
             return
         self._chosen = settings.before
         truth = settings.truth.layer if request.truth is not None else None

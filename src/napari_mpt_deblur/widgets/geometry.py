@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer, Shapes
 
 _SEEN_PX = 40.0  # of the canvas: what is smaller is hard to see
+_FILLED = 0.95  # of the canvas, by what is fitted to it, as napari has it
 
 Box = tuple[int, int, int, int]  # (y0, x0, y1, x1), the ends not included
 
@@ -36,7 +37,9 @@ def current_index(viewer: ViewerModel, layer: Image, axes: Axes) -> tuple[int, .
         Within the layer: sliders beyond its end mean its last plane.
     """
     leading = len(axes.leading)
-    data = _world_to_data(layer, viewer.dims.point, viewer.dims.units)[:leading]
+    point = np.array(viewer.dims.point, float)
+    point[-2:] = 0  # of a tilted layer napari shows the plane that lies there, wherever the camera looks
+    data = _world_to_data(layer, point, viewer.dims.units)[:leading]
     last = np.array(full_resolution(layer).shape[:leading]) - 1
     return tuple(int(i) for i in np.clip(np.round(data), 0, last))
 
@@ -135,6 +138,34 @@ def look_at(viewer: ViewerModel, layer: Layer, position: Sequence[float | None],
     size = float(np.linalg.norm(ahead - world))
     if size > 0:
         viewer.scene.camera.zoom = max(viewer.scene.camera.zoom, _SEEN_PX / size)
+
+
+def fit(viewer: ViewerModel, layers: Sequence[Layer]) -> None:
+    """Let layers fill the canvas, or each its cell of the grid.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    layers : sequence of Layer
+        Some of the viewer's. napari's own way knows none that have fewer dimensions than the viewer.
+    """
+    if max(layer.ndim for layer in layers) == viewer.dims.ndim:
+        viewer.fit_to_view(layers=layers)
+        return
+    if viewer.dims.ndisplay != 2 or viewer.dims.displayed != (viewer.dims.ndim - 2, viewer.dims.ndim - 1):
+        viewer.fit_to_view()
+        return
+    corners = []
+    for layer in layers:
+        first, last = np.asarray(layer.extent.data)[:, -2:]
+        for pixel in itertools.product(*zip(first - 0.5, last + 0.5, strict=True)):  # a pixel reaches around its place
+            position = np.concatenate([np.zeros(layer.ndim - 2), pixel])
+            corners.append(_to_viewer(viewer, layer, np.asarray(layer.data_to_world(position)))[-2:])
+    low, high = np.min(corners, axis=0), np.max(corners, axis=0)
+    viewer.scene.camera.center = tuple((low + high) / 2)
+    room = np.asarray(viewer.canvas.viewbox_size(viewer.layers)) * _FILLED
+    if np.all(high > low):
+        viewer.scene.camera.zoom = float(np.min(room / (high - low)))
 
 
 def place(layer: Layer, offset_px: Sequence[int]) -> np.ndarray:

@@ -145,6 +145,10 @@ class RunController(Generic[ViewT]):
         """What the user is told of an error."""
         return failure(error)
 
+    def _describe_start(self, step: Any) -> str:
+        """What is being done before the first step is done."""
+        return self._first_words
+
     def _describe_step(self, step: Any) -> str:
         """How far it is, without the time."""
         raise NotImplementedError
@@ -175,9 +179,11 @@ class RunController(Generic[ViewT]):
             finished=partial(self._on_finished, run),
         )
 
-    def _tell(self, error: Exception) -> None:
-        """Whatever a layer of unknown making throws becomes one notification."""
-        self._notify(self._failure(error).message)
+    def _tell(self, error: Exception) -> str:
+        """Whatever a layer of unknown making throws becomes one notification; its text, for the panel to show."""
+        message = self._failure(error).message
+        self._notify(message)
+        return message
 
     def _is_wanted(self, run: Run) -> bool:
         return run.request.generation == self._generation and not self._closed
@@ -199,7 +205,7 @@ class RunController(Generic[ViewT]):
             return
         if step.done == 0:
             run.steps_began_s = self._clock()
-            self._view.show_progress(None, self._first_words)
+            self._view.show_progress(None, self._describe_start(step))
             return
         left_s = (self._clock() - run.steps_began_s) / step.done * (step.total - step.done)
         text = f"{self._describe_step(step)}, {describe_seconds(left_s)} left"
@@ -215,7 +221,7 @@ class RunController(Generic[ViewT]):
         try:
             self._add(run, outcome)
         except Exception as error:
-            self._tell(error)
+            run.last_words = self._tell(error)
 
     def _on_finished(self, run: Run) -> None:
         if self._run is run:

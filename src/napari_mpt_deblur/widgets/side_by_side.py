@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from napari_mpt_deblur.widgets.geometry import fit
+
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
@@ -59,7 +61,7 @@ class SideBySide:
         grid.shape = (1, -1)  # one row, as many columns as layers are visible
         grid.spacing = _GAP_PX
         grid.enabled = True
-        self._viewer.fit_to_view(layers=[left, right])
+        fit(self._viewer, (left, right))
 
     def restore(self) -> None:
         """Put the view back: grid, camera, and which layers were visible. Layers that are gone are left out."""
