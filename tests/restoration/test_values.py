@@ -88,6 +88,13 @@ def test_large_whole_numbers_keep_their_small_differences(scene: Callable, resto
     assert np.abs(moved - restore(image).array).max() <= 1
 
 
+@pytest.mark.parametrize("level", [1e-310, 1e-42, 1e-30])
+def test_tiny_numbers_are_no_loss(level: float, scene: Callable, restore: Callable) -> None:
+    image = scene(70, 70).astype(np.float64)
+    tiny = restore(image * level).array
+    np.testing.assert_allclose(tiny / level, restore(image).array, atol=0.05)
+
+
 def test_a_float64_offset_is_no_loss(scene: Callable, restore: Callable) -> None:
     image = scene(70, 70).astype(np.float64)
     moved = restore(image + 1e9).array - 1e9

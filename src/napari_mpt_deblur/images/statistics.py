@@ -16,6 +16,7 @@ Step = TypeVar("Step")
 _MAX_PIXELS = 2**22  # a channel's; percentiles of 4 million pixels take a few hundredths of a second
 _MAX_PLANES = 64  # a channel's; reading a lazy plane may cost a file access
 _FLOAT32_WHOLE = 2**24  # whole numbers up to here have a float32 of their own
+_FLOAT32_FINE = 1e-30  # numbers from here on have all digits of a float32
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,10 @@ class Normalization:
     def undo(self, plane: np.ndarray, channel: int) -> np.ndarray:
         """Values of about 0 to 1 back to grey levels; a constant channel comes back as its constant.
 
-        float32, or float64 where grey levels are beyond 2**24 and float32 would round them.
+        float32, or float64 where grey levels are beyond 2**24 or below 1e-30 and float32 would round them.
         """
         low, high = self.low[channel], self.high[channel]
-        dtype = np.float32 if max(abs(low), abs(high)) <= _FLOAT32_WHOLE else np.float64
+        dtype = np.float32 if _FLOAT32_FINE <= max(abs(low), abs(high)) <= _FLOAT32_WHOLE else np.float64
         if low == high:
             return np.full(plane.shape, low, dtype)
         return (np.asarray(plane, np.float64) * (high - low) + low).astype(dtype)
