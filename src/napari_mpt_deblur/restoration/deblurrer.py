@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 import platform
 import time
 from collections.abc import Callable, Generator, Sequence
@@ -21,7 +20,7 @@ from napari_mpt_deblur.restoration.planes import PlaneGroup, PlanePixels, Reduce
 from napari_mpt_deblur.restoration.request import Request
 from napari_mpt_deblur.restoration.scaling import PlaneScaling
 from napari_mpt_deblur.restoration.session import Session
-from napari_mpt_deblur.restoration.settings import Settings
+from napari_mpt_deblur.restoration.settings import Settings, tile_sides, whole_number
 from napari_mpt_deblur.tiling import Region
 
 if TYPE_CHECKING:
@@ -126,12 +125,14 @@ class Deblurrer:
         max_pixels: int | None = None,
     ) -> None:
         batch, threads, max_pixels = (
-            _whole(number, name)
+            whole_number(number, name)
             for name, number in (("batch", batch), ("threads", threads), ("max_pixels", max_pixels))
         )
         self.model, self.threads = model, threads
         self.device = str(model.device) if str(device) == "auto" else pick_device(device)
-        self.settings = Settings.of(model.config.network, self.device, precision, _tile(tile_px), batch, max_pixels)
+        self.settings = Settings.of(
+            model.config.network, self.device, precision, tile_sides(tile_px), batch, max_pixels
+        )
 
     @property
     def precision(self) -> str:
@@ -298,27 +299,6 @@ def _guarded(steps: Generator[Progress, None, Restored]) -> Generator[Progress, 
         raise DeblurError(
             f"The computation failed ({reason}): try again with device cpu and precision float32."
         ) from error
-
-
-def _whole(number: Any, name: str) -> int | None:
-    if number is None:
-        return None
-    try:
-        whole = operator.index(number)
-    except TypeError:
-        whole = 0
-    if isinstance(number, bool) or whole < 1:
-        raise ParameterError(f"{name} must be a whole number of at least 1; got {number!r}.")
-    return whole
-
-
-def _tile(tile_px: Any) -> int | tuple[int, int] | None:
-    if not isinstance(tile_px, (list, tuple)):
-        return _whole(tile_px, "tile")
-    height, width = (_whole(side, "tile") for side in tile_px) if len(tile_px) == 2 else (None, None)
-    if height is None or width is None:
-        raise ParameterError(f"tile must be a whole number, or height and width; got {tile_px!r}.")
-    return height, width
 
 
 def _versions() -> dict[str, str]:

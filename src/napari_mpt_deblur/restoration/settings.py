@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, replace
+from typing import Any
 
+from napari_mpt_deblur.errors import ParameterError
 from napari_mpt_deblur.networks.config import MPTConfig
 from napari_mpt_deblur.restoration.devices import (
     batch_budget_px,
@@ -121,3 +124,38 @@ class Settings:
     def exact(self) -> Settings | None:
         """The same in float32; None if it is already."""
         return None if self.precision == "float32" else replace(self, precision="float32")
+
+
+def whole_number(number: Any, name: str) -> int | None:
+    """A number of at least 1, numpy's too, or None.
+
+    Raises
+    ------
+    ParameterError
+        If it is another.
+    """
+    if number is None:
+        return None
+    try:
+        whole = operator.index(number)
+    except TypeError:
+        whole = 0
+    if isinstance(number, bool) or whole < 1:
+        raise ParameterError(f"{name} must be a whole number of at least 1; got {number!r}.")
+    return whole
+
+
+def tile_sides(tile_px: Any) -> int | tuple[int, int] | None:
+    """The side of a tile, or its height and width, or None.
+
+    Raises
+    ------
+    ParameterError
+        If it is something else.
+    """
+    if not isinstance(tile_px, (list, tuple)):
+        return whole_number(tile_px, "tile")
+    height, width = (whole_number(side, "tile") for side in tile_px) if len(tile_px) == 2 else (None, None)
+    if height is None or width is None:
+        raise ParameterError(f"tile must be a whole number, or height and width; got {tile_px!r}.")
+    return height, width
