@@ -230,6 +230,16 @@ def test_only_the_gained_are_unsupported() -> None:
     assert found.after[0].unsupported is found.before[0].unsupported is False
 
 
+def test_without_surroundings_it_is_not_known_whether_a_nucleus_is_supported() -> None:
+    labels = np.ones((30, 30), int)  # all of the plane
+    labels[:, 15:] = 2
+    raw = np.random.default_rng(0).normal(100, 5, (30, 30))
+    found = ledger(np.where(labels == 1, 1, 0), labels, raw)
+    assert [(n.fate, n.evidence, n.unsupported) for n in found.after] == [("kept", None, False), ("gained", None, None)]
+    assert found.totals()["after"]["unsupported"] == 0
+    assert found.features("after")["unsupported"].tolist() == ["no", ""]
+
+
 def test_neighbours_are_not_surroundings_and_share_them() -> None:
     rng = np.random.default_rng(4)
     left, right = disc((60, 60), 30, 20, 7), disc((60, 60), 30, 36, 7)
