@@ -72,6 +72,15 @@ class Detected:
     scale: float
     thresholds: Thresholds
 
+    @property
+    def probabilities(self) -> dict[tuple[int, int], float]:
+        """The probability of every nucleus, by number of its plane (from 0) and label, as the ledger takes them."""
+        return {
+            (number, label): float(probability)
+            for number, instances in enumerate(self.planes.values())
+            for label, probability in enumerate(instances.prob, start=1)
+        }
+
 
 def detection_steps(
     image: Any, detector: Detector, settings: DetectionSettings | None = None
