@@ -16,7 +16,8 @@ from napari_mpt_deblur.detection.ledger import ledger
 from napari_mpt_deblur.widgets.detect import DetectWidget
 from napari_mpt_deblur.widgets.detect_controller import DetectController, Export
 from napari_mpt_deblur.widgets.detect_export import table_csv
-from napari_mpt_deblur.widgets.detect_job import DetectMachinery, DetectStep, Found, Outcome, survey_steps
+from napari_mpt_deblur.widgets.detect_job import survey_steps
+from napari_mpt_deblur.widgets.detect_outcome import DetectMachinery, DetectStep, Found, Outcome
 from napari_mpt_deblur.widgets.detect_request import DetectSettings, Planes, TruthChoice, TruthKind
 from napari_mpt_deblur.widgets.detect_result import FATE_COLOURS
 from napari_mpt_deblur.widgets.job import Failure, Stage

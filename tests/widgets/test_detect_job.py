@@ -10,7 +10,8 @@ from napari.components import ViewerModel
 from napari_mpt_deblur import average_precision, detect
 from napari_mpt_deblur.detection.comparison import compare
 from napari_mpt_deblur.errors import FileError
-from napari_mpt_deblur.widgets.detect_job import DetectMachinery, DetectStep, Outcome, detect_steps, survey_steps
+from napari_mpt_deblur.widgets.detect_job import detect_steps, survey_steps
+from napari_mpt_deblur.widgets.detect_outcome import DetectMachinery, DetectStep, Outcome
 from napari_mpt_deblur.widgets.detect_request import (
     DetectSettings,
     Planes,

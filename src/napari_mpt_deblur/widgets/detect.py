@@ -23,7 +23,7 @@ from napari_mpt_deblur.detection.library import DEFAULT_DETECTOR
 from napari_mpt_deblur.widgets.ap_plot import PrecisionPlot
 from napari_mpt_deblur.widgets.comparison_table import ComparisonTable
 from napari_mpt_deblur.widgets.detect_controller import DetectController, Export
-from napari_mpt_deblur.widgets.detect_job import DetectMachinery, Outcome
+from napari_mpt_deblur.widgets.detect_outcome import DetectMachinery, Outcome
 from napari_mpt_deblur.widgets.detect_request import DetectSettings, Planes, TruthChoice, TruthKind
 from napari_mpt_deblur.widgets.detect_result import FATE_COLOURS, shown_fate
 from napari_mpt_deblur.widgets.fields import Choice, Entry, button, decimal, form, number, row, show_error

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from napari_mpt_deblur.errors import ParameterError
 from napari_mpt_deblur.images.atomic import atomic_path
 from napari_mpt_deblur.widgets.detect_export import figures_json, table_csv
-from napari_mpt_deblur.widgets.detect_job import DetectStep, Outcome, detect_steps, detection_failure, survey_steps
+from napari_mpt_deblur.widgets.detect_job import detect_steps, detection_failure, survey_steps
+from napari_mpt_deblur.widgets.detect_outcome import DetectStep, Outcome
 from napari_mpt_deblur.widgets.detect_request import DetectRequest, TruthChoice, TruthKind, make_detect_request
 from napari_mpt_deblur.widgets.detect_result import FoundLayer, labels_layer
 from napari_mpt_deblur.widgets.job import Failure
