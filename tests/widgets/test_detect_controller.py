@@ -210,6 +210,33 @@ def test_a_row_goes_to_its_nucleus(bench, pair):
     assert bench.errors == []
 
 
+def test_the_image_after_does_not_cover_a_nucleus_before(bench, pair):
+    bench.run()
+    names = ("blurred", "blurred nuclei", "restored", "restored nuclei")
+    bench.controller.go_to(bench.outcome.comparison.ledger.before[1])
+    assert [bench.viewer.layers[name].visible for name in names] == [True, True, False, False]
+    bench.controller.go_to(bench.outcome.comparison.ledger.after[1])
+    assert [bench.viewer.layers[name].visible for name in names] == [False, False, True, True]
+    bench.viewer.canvas.grid.enabled = True
+    bench.viewer.layers["blurred"].visible = True
+    bench.controller.go_to(bench.outcome.comparison.ledger.after[1])
+    assert bench.viewer.layers["blurred"].visible
+    assert bench.errors == []
+
+
+def test_a_second_run_lies_above_the_first_which_it_hides(bench, pair):
+    bench.run()
+    bench.run()
+    assert [(layer.name, layer.visible) for layer in bench.viewer.layers] == [
+        ("blurred", True),
+        ("blurred nuclei", False),
+        ("blurred nuclei [1]", True),
+        ("restored", True),
+        ("restored nuclei", False),
+        ("restored nuclei [1]", True),
+    ]
+
+
 def test_progress_says_where_it_is_and_how_long_it_takes(bench, pair):
     bench.controller.detect()
     bench.job.step()

@@ -103,9 +103,9 @@ def _warm_up() -> Generator[Stage, None, None]:
     plane = np.pad(np.ones((2, 2), np.int32), 2)
     compare(plane, plane, plane, truth=plane)
     yield Stage("Starting the engine...")
-    from napari_mpt_deblur.widgets.detect_result import compile_colouring
+    from napari_mpt_deblur.widgets.detect_result import warm_up
 
-    compile_colouring()
+    warm_up()
 
 
 def _detect_all(request: DetectRequest, detector: Detector) -> Generator[Stage | DetectStep, None, Outcome]:
