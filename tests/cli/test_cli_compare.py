@@ -50,7 +50,7 @@ def detector(monkeypatch: pytest.MonkeyPatch, files: Path) -> list[dict[str, Any
         yield DetectionProgress(1, 1, 1, 1)
         labels = tifffile.imread(files / "truth.tif").astype(np.int32)
         plane = Instances(labels, np.array([0.9, 0.8, 0.7]), np.zeros((3, 2)), np.zeros((3, 32)))
-        return Detected(labels, "YX", {(): plane}, scale, settings.thresholds(Thresholds(0.6, 0.3)))
+        return Detected(labels, "YX", {(): plane}, scale, settings.thresholds(Thresholds(0.6, 0.3)), 3)
 
     monkeypatch.setattr("napari_mpt_deblur.detection.run.detection_steps", steps)
     monkeypatch.setattr("napari_mpt_deblur.cli.sides.check_detector", lambda _: None)

@@ -19,7 +19,7 @@ from napari_mpt_deblur.cli.outputs import Job
 from napari_mpt_deblur.images import ImageView, create_image
 
 if TYPE_CHECKING:
-    from napari_mpt_deblur.detection import Detector
+    from napari_mpt_deblur.detection import AnyDetector
 
 
 def add_parser(subparsers: Any) -> None:
@@ -59,13 +59,13 @@ def run(arguments: argparse.Namespace) -> int:
     return for_each_image(arguments, _load, _detect)
 
 
-def _load(arguments: argparse.Namespace) -> Detector:
+def _load(arguments: argparse.Namespace) -> AnyDetector:
     detector = make_detector(arguments)
     arguments.settings.scale(detector)
     return detector
 
 
-def _detect(job: Job, view: ImageView, detector: Detector, arguments: argparse.Namespace) -> str:
+def _detect(job: Job, view: ImageView, detector: AnyDetector, arguments: argparse.Namespace) -> str:
     """Detect in one file; what was found in a line."""
     from napari_mpt_deblur.detection import detection_steps
 
@@ -83,8 +83,7 @@ def _detect(job: Job, view: ImageView, detector: Detector, arguments: argparse.N
         for index, plane in detected.planes.items():
             sink[(*index, slice(None), slice(None))] = plane.labels
         sink.description = json.dumps(detection_record(detected, detector, arguments.settings))
-    number = sum(len(plane.prob) for plane in detected.planes.values())
-    facts = [view.axes.describe(), f"{number} nuclei", f"on {detector.device}", *view.notes]
+    facts = [view.axes.describe(), f"{detected.count} nuclei", f"on {detector.device}", *view.notes]
     if detected.scale != 1:
         facts.append(f"seen at {detected.scale:.2g} of its size")
     return f"{job.source} -> {job.target} ({'; '.join(facts)})"

@@ -9,7 +9,7 @@ from napari_mpt_deblur.cli.console import fraction, size
 from napari_mpt_deblur.errors import DeblurError, ModelError, ParameterError
 
 if TYPE_CHECKING:
-    from napari_mpt_deblur.detection import Detected, DetectionSettings, Detector
+    from napari_mpt_deblur.detection import AnyDetector, Detected, DetectionSettings
 
 PERCENTILES = (1.0, 99.8)
 
@@ -77,7 +77,7 @@ def check_detector(arguments: argparse.Namespace) -> None:
         raise ParameterError(str(error)) from error
 
 
-def make_detector(arguments: argparse.Namespace) -> Detector:
+def make_detector(arguments: argparse.Namespace) -> AnyDetector:
     """Load the model onto the device.
 
     Raises
@@ -93,7 +93,7 @@ def make_detector(arguments: argparse.Namespace) -> Detector:
         raise ParameterError(str(error)) from error
 
 
-def detection_record(detected: Detected, detector: Detector, settings: DetectionSettings) -> dict[str, Any]:
+def detection_record(detected: Detected, detector: AnyDetector, settings: DetectionSettings) -> dict[str, Any]:
     """What reproduces labels, for JSON."""
     return {
         "model": detector.name,

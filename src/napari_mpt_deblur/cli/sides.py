@@ -16,7 +16,7 @@ from napari_mpt_deblur.images import ImageView, read_image
 if TYPE_CHECKING:
     import numpy as np
 
-    from napari_mpt_deblur.detection import Detector
+    from napari_mpt_deblur.detection import AnyDetector
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,7 @@ class SideReader:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
-        self._detector: Detector | None = None
+        self._detector: AnyDetector | None = None
         self.pixel_size_um: float | None = arguments.pixel_size
         self.record: dict[str, Any] | None = None
 
@@ -112,7 +112,7 @@ class SideReader:
             detection_settings(self._arguments, told)  # sensible at all?
             check_detector(self._arguments)
             self._detector = make_detector(self._arguments)
-        if self._detector.description.pixel_size_um is None:
+        if self._detector.pixel_size_um is None:
             told = None  # it still counts for areas
         settings = detection_settings(self._arguments, told)
         view = replace(side.view, pixel_size_um=self.pixel_size_um)

@@ -351,6 +351,8 @@ class DetectWidget(QWidget):
 def _model_entry(info: DetectorInfo) -> Entry:
     if info.problem:
         return Entry(f"{info.name} (cannot be used)", None, info.problem)
+    if info.description is None and info.path is not None:
+        return Entry(info.name, info.name, "Run by StarDist itself, with TensorFlow.")
     if info.description is None:
         return Entry(f"{info.name} (fetched when first used)", info.name, "Published by StarDist's authors.")
     parts = [info.description.description or "StarDist"]

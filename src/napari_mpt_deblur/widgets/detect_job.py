@@ -19,7 +19,7 @@ from napari_mpt_deblur.widgets.detect_request import DetectRequest, Picture, Tru
 from napari_mpt_deblur.widgets.job import Failure, Stage, failure
 
 if TYPE_CHECKING:
-    from napari_mpt_deblur.detection import Detected, Detector
+    from napari_mpt_deblur.detection import AnyDetector, Detected
     from napari_mpt_deblur.detection.ledger import Probabilities, Side
 
 # of an image alone there is nothing to say about what became of its nuclei
@@ -108,8 +108,8 @@ def _warm_up() -> Generator[Stage, None, None]:
     warm_up()
 
 
-def _detect_all(request: DetectRequest, detector: Detector) -> Generator[Stage | DetectStep, None, Outcome]:
-    channels = detector.config.n_channel_in
+def _detect_all(request: DetectRequest, detector: AnyDetector) -> Generator[Stage | DetectStep, None, Outcome]:
+    channels = detector.n_channel_in
     crop = partial(_crop, index=request.plane_index, channels=channels)
     pictures = {"before": crop(request.before)}
     if request.after is not None:
@@ -174,7 +174,7 @@ def _detect_all(request: DetectRequest, detector: Detector) -> Generator[Stage |
 
 
 def _detect(
-    name: str, picture: Picture, detector: Detector, request: DetectRequest, done: int, total: int
+    name: str, picture: Picture, detector: AnyDetector, request: DetectRequest, done: int, total: int
 ) -> Generator[DetectStep, None, Detected]:
     from napari_mpt_deblur.detection import detection_steps
 
@@ -267,7 +267,7 @@ def _sharpest(
     return replace(picture, data=data), note
 
 
-def _record(request: DetectRequest, detector: Detector, detected: Detected) -> dict[str, Any]:
+def _record(request: DetectRequest, detector: AnyDetector, detected: Detected) -> dict[str, Any]:
     names: Mapping[str, Picture | None] = {
         "before": request.before,
         "after": request.after,
