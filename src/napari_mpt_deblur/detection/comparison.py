@@ -19,6 +19,7 @@ _NO_TRUTH = (
     "No truth was given, so there is no average precision: how alike the labels before and after are does not say "
     "which are right."
 )
+_NOTHING = "Nothing was found where nothing is, which counts as an average precision of 1."
 _NO_RAW = "No raw image was given, so intensities and evidence are not known."
 
 
@@ -178,6 +179,8 @@ def compare(
             notes.append(f"One plane of the {truth_is} serves several planes.")
     entries = ledger(before, after, raw, truth=truth, probabilities=probabilities, pixel_size_um=pixel_size_um)
     curve = () if truth is None else _curve(truth, before, after, pooled=pooled)
+    if curve and MatchCounts() in (curve[0].counts_before, curve[0].counts_after):
+        notes.append(_NOTHING)
     if any(score.before == 0 < score.after for score in curve if score.threshold in THRESHOLDS):
         notes.append("Where the average precision before is 0, the gain in per cent does not exist.")
     planes = math.prod(before.shape[:-2])
