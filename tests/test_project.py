@@ -38,6 +38,23 @@ def imported_packages() -> set[str]:
     return names - set(sys.stdlib_module_names) - {"napari_mpt_deblur"}
 
 
+def test_tensorflow_is_imported_in_one_place_and_only_when_it_is_called() -> None:
+    """Through `stardist.models`, for models that only StarDist itself can run."""
+    found = []
+    for path in (ROOT / "src").rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += (
+                [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            if any(re.match(r"(tensorflow|keras|csbdeep|stardist\.models)\b", name) for name in names):
+                found.append((path.name, node in tree.body))
+    assert found == [("through_tensorflow.py", False)]
+
+
 def test_every_import_is_a_declared_dependency() -> None:
     declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
     optional = {"dask", "zarr"}  # recognised when the user's layer brings them; napari brings dask

@@ -71,6 +71,14 @@ def test_a_rise_from_nothing_has_no_percentage() -> None:
     assert any("per cent does not exist" in note for note in figures["notes"])
 
 
+def test_nothing_against_nothing_is_stated() -> None:
+    nothing = np.zeros((4, 12), int)
+    figures = compare(nothing, three(10, 0), truth=nothing).to_dict()
+    assert figures["mean_ap"] == {"before": 1, "after": 0}
+    assert any("counts as an average precision of 1" in note for note in figures["notes"])
+    assert not any("counts as" in note for note in compare(three(1), three(1), truth=three(1)).notes)
+
+
 def test_gain_percent() -> None:
     assert gain_percent(0.4, 0.6) == pytest.approx(50)
     assert gain_percent(0.4, 0.0) == -100

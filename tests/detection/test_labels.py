@@ -10,7 +10,7 @@ from detection.drawing import disc, rectangles
 from hypothesis import given, settings
 from scipy.ndimage import gaussian_filter
 
-from napari_mpt_deblur.detection.labels import as_labels, looks_like_labels
+from napari_mpt_deblur.detection.labels import as_labels, check_no_mask, looks_like_labels, spread_plane
 from napari_mpt_deblur.errors import LabelsError
 
 
@@ -29,6 +29,7 @@ from napari_mpt_deblur.errors import LabelsError
         (np.zeros((0, 4), int), "no pixels"),
         (np.zeros((2, 2), complex), "complex"),
         ([["a", "b"]], "type"),
+        ([np.zeros((2, 2), int), np.zeros((3, 2), int)], "no array"),
     ],
 )
 def test_what_is_no_label_image(array: Any, reason: str) -> None:
@@ -67,10 +68,31 @@ def test_grey_levels_do_not_look_like_labels() -> None:
     assert smooth.min() == 0
     assert not looks_like_labels(smooth)
     assert not looks_like_labels(rng.poisson(smooth))
-    assert not looks_like_labels(disc((9, 9), 4, 4, 3).astype(np.float32))  # floats are not taken for labels unasked
+    floats = disc((9, 9), 4, 4, 3).astype(np.float32)
+    assert looks_like_labels(7 * floats)
+    assert not looks_like_labels(7.5 * floats)
+    assert not looks_like_labels(np.where(floats, np.nan, 0))
+    assert not looks_like_labels(smooth.astype(np.float32))
     assert not looks_like_labels(np.full((4, 4), 7))
     assert not looks_like_labels(np.array([[-1, 0, 0]]))
 
 
 def test_nothing_looks_like_labels_of_nothing() -> None:
     assert looks_like_labels(np.zeros((5, 5), np.uint8))
+
+
+def test_a_mask_is_no_label_image_unless_it_is_in_one_piece() -> None:
+    one, two = disc((30, 30), 8, 8, 4), disc((30, 30), 8, 8, 4) | disc((30, 30), 20, 20, 4)
+    with pytest.raises(LabelsError, match="truth are a mask of 0 and 255"):
+        check_no_mask(np.stack([255 * one, 255 * two]), "truth")
+    for labels in (one * 1, np.stack([one, np.roll(one, 9)]) * 1, two + one * 1, 0 * one):
+        check_no_mask(labels)
+
+
+def test_one_plane_is_spread_over_a_stack() -> None:
+    plane = np.arange(6).reshape(2, 3)
+    assert spread_plane(plane, (2, 3)) is plane
+    assert spread_plane(plane, (5, 4, 2, 3)).shape == (5, 4, 2, 3)
+    assert spread_plane(plane[None], (4, 2, 3)).shape == (4, 2, 3)
+    for other in (plane[:1], np.stack([plane] * 2)):  # a row, and two planes for four
+        assert spread_plane(other, (4, 2, 3)) is other

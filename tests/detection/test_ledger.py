@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from detection.drawing import disc, rectangles
+from detection.drawing import disc, pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -114,8 +114,9 @@ def test_nothing_against_nothing() -> None:
 
 
 @settings(max_examples=250, deadline=None)
-@given(rectangles((8, 9)), rectangles((8, 9)))
-def test_every_nucleus_has_one_fate_and_exchanging_mirrors_it(before: np.ndarray, after: np.ndarray) -> None:
+@given(pairs((8, 9)))
+def test_every_nucleus_has_one_fate_and_exchanging_mirrors_it(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    before, after = pair
     found, mirrored = ledger(before, after), ledger(after, before)
     for label_image, entries, mirror in (
         (before, found.before, mirrored.after),
@@ -142,7 +143,7 @@ def test_every_nucleus_has_one_fate_and_exchanging_mirrors_it(before: np.ndarray
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(st.tuples(rectangles((6, 7)), rectangles((6, 7))), min_size=1, max_size=3))
+@given(st.lists(pairs((6, 7)), min_size=1, max_size=3))
 def test_as_many_are_right_as_stardist_matches(planes: list[tuple[np.ndarray, np.ndarray]]) -> None:
     truth, labels = (np.stack(stack) for stack in zip(*planes, strict=True))
     (count,) = count_matches(truth, labels, [0.5])
@@ -228,6 +229,16 @@ def test_only_the_gained_are_unsupported() -> None:
     assert found.after[0].evidence is not None
     assert found.after[0].evidence < 3
     assert found.after[0].unsupported is found.before[0].unsupported is False
+
+
+def test_without_surroundings_it_is_not_known_whether_a_nucleus_is_supported() -> None:
+    labels = np.ones((30, 30), int)  # all of the plane
+    labels[:, 15:] = 2
+    raw = np.random.default_rng(0).normal(100, 5, (30, 30))
+    found = ledger(np.where(labels == 1, 1, 0), labels, raw)
+    assert [(n.fate, n.evidence, n.unsupported) for n in found.after] == [("kept", None, False), ("gained", None, None)]
+    assert found.totals()["after"]["unsupported"] == 0
+    assert found.features("after")["unsupported"].tolist() == ["no", ""]
 
 
 def test_neighbours_are_not_surroundings_and_share_them() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from detection.drawing import rectangles
+from detection.drawing import pairs, rectangles
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -23,15 +23,16 @@ from napari_mpt_deblur.errors import LabelsError, ParameterError
 THRESHOLDS = (0.3, 0.5, 0.7, 0.9, 1.0)
 
 
-@settings(max_examples=150, deadline=None)
-@given(rectangles((9, 11)), rectangles((9, 11)))
-def test_counts_are_stardists(truth: np.ndarray, labels: np.ndarray) -> None:
+@settings(max_examples=200, deadline=None)
+@given(pairs((9, 11)))
+def test_counts_are_stardists(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    truth, labels = pair
     expected = [(match.tp, match.fp, match.fn) for match in matching(truth, labels, thresh=THRESHOLDS)]
     assert [(count.tp, count.fp, count.fn) for count in count_matches(truth, labels, THRESHOLDS)] == expected
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(rectangles((7, 8)), rectangles((7, 8))), min_size=1, max_size=4))
+@given(st.lists(pairs((7, 8)), min_size=1, max_size=4))
 def test_stacks_are_stardists_data_sets(planes: list[tuple[np.ndarray, np.ndarray]]) -> None:
     truth, labels = (np.stack(stack) for stack in zip(*planes, strict=True))
     pooled = matching_dataset(list(truth), list(labels), thresh=THRESHOLDS, show_progress=False)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Callable
+from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -106,10 +107,13 @@ def test_a_wrong_zip_put_there_by_hand_is_refused(publish: Any, content: bytes, 
     assert not model.folder.exists()
 
 
-def test_without_a_network_the_message_says_which_file_goes_where(publish: Any, content: bytes) -> None:
+@pytest.mark.parametrize("error", [URLError("no network"), TimeoutError("timed out"), IncompleteRead(b"PK", 99)])
+def test_without_a_network_the_message_says_which_file_goes_where(
+    publish: Any, content: bytes, error: Exception
+) -> None:
     model = publish(content)
     with pytest.raises(FileError) as caught:
-        fetch("fluo", opener=Server(URLError("no network")))
+        fetch("fluo", opener=Server(error))
     assert model.url in str(caught.value)
     assert str(model.archive) in str(caught.value)
     assert not model.archive.exists()

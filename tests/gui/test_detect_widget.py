@@ -142,7 +142,7 @@ def test_the_table_is_that_of_the_comparison(desk, pair):
         assert texts["AP before"] == f"{score.before:.3f}"
         assert texts["AP after"] == f"{score.after:.3f}"
         gain = score.gain_percent
-        assert texts["Gain"] == ("none" if gain is None else f"{gain:+.1f} %")
+        assert texts["Gain"] == ("none" if gain is None else f"{gain:+.{0 if abs(gain) >= 100 else 1}f} %")
         for side, counts in (("before", score.counts_before), ("after", score.counts_after)):
             for name in ("tp", "fp", "fn"):
                 assert texts[f"{name.upper()} {side}"] == str(getattr(counts, name))
@@ -357,6 +357,35 @@ def test_nothing_is_clipped_at_the_usual_width(desk, pair):
         for field in seen:
             assert field.width() >= field.minimumSizeHint().width(), field.text()
             assert field.mapTo(desk.panel, field.rect().topRight()).x() <= 360
+    desk.panel._tabs.setCurrentIndex(1)
+    desk.qtbot.wait(20)
+    table = desk.panel._table
+    assert table.horizontalScrollBar().maximum() == table.verticalScrollBar().maximum() == 0
+    metrics = table.fontMetrics()
+    for row in range(table.rowCount()):
+        for column in range(table.columnCount()):
+            item = table.item(row, column)
+            assert metrics.horizontalAdvance(item.text()) < table.columnWidth(column), item.text()
+    assert desk.panel.minimumSizeHint().height() < 900  # fits a screen of 1080 with napari's own bars
+
+
+def test_what_says_nothing_takes_no_room(desk, pair, nuclei):
+    model, ledger = desk.panel._ledger.model(), desk.panel._ledger
+    titles = [model.headerData(i, Qt.Orientation.Horizontal) for i in range(model.columnCount())]
+
+    def hidden():
+        return {title for column, title in enumerate(titles) if ledger.isColumnHidden(column)}
+
+    assert desk.panel._table.isHidden()
+    desk.detect()
+    assert hidden() == {"Right"}
+    assert desk.panel._plot.isHidden()
+    desk.choose_truth(TruthKind.SHARPEST_PLANE)
+    desk.panel._planes.setCurrentIndex(1)
+    desk.detect()
+    assert hidden() == {"Plane"}
+    assert not desk.panel._table.isHidden()
+    assert not desk.panel._plot.isHidden()
 
 
 def test_the_event_loop_stays_live(desk):

@@ -14,8 +14,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 pytest.importorskip("tensorflow", reason="parity with StarDist is checked by `tox -e parity`, which has TensorFlow")
 
 from stardist.matching import matching
-from stardist.models import Config2D, StarDist2D
+from stardist.models import Config2D, Config3D, StarDist2D, StarDist3D
 
+from napari_mpt_deblur import detect
 from napari_mpt_deblur.detection.folder import load_detector
 from napari_mpt_deblur.detection.prediction import predict
 from napari_mpt_deblur.detection.run import detection_steps
@@ -86,3 +87,20 @@ def test_maps_and_labels_are_those_of_stardist(tmp_path: Path, name: str) -> Non
             labels = end.value.labels
             break
     assert matching(expected, labels, thresh=0.9).accuracy == 1.0
+
+
+def test_a_model_for_volumes_is_run_by_stardist_itself(tmp_path: Path) -> None:
+    config = Config3D(n_rays=8, backbone="resnet", resnet_n_blocks=1, resnet_n_filter_base=4, net_conv_after_resnet=8)
+    model, rng = StarDist3D(config, name="volumes", basedir=str(tmp_path)), np.random.default_rng(0)
+    image = ndimage.gaussian_filter(rng.random((12, 40, 44)), 2)
+    image = ((image - image.min()) / np.ptp(image)).astype(np.float32)
+    probability, distances = model.predict(image, normalizer=None)[:2]
+    logit = np.log(probability / (1 - probability))
+    for layer, shift in (("prob", -np.quantile(logit, 0.8)), ("dist", 3 - distances.mean())):
+        kernel, bias = model.keras_model.get_layer(layer).get_weights()
+        model.keras_model.get_layer(layer).set_weights([kernel, bias + np.float32(shift)])
+    model.keras_model.save_weights(str(tmp_path / "volumes" / "weights_best.h5"))
+    expected, _ = model.predict_instances(image, normalizer=None)
+    assert expected.max() > 3
+    labels = detect(image, tmp_path / "volumes", axes="ZYX", percentiles=(0.0, 100.0))
+    np.testing.assert_array_equal(labels, expected)

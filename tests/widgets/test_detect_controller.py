@@ -16,7 +16,8 @@ from napari_mpt_deblur.detection.ledger import ledger
 from napari_mpt_deblur.widgets.detect import DetectWidget
 from napari_mpt_deblur.widgets.detect_controller import DetectController, Export
 from napari_mpt_deblur.widgets.detect_export import table_csv
-from napari_mpt_deblur.widgets.detect_job import DetectMachinery, DetectStep, Found, Outcome, survey_steps
+from napari_mpt_deblur.widgets.detect_job import survey_steps
+from napari_mpt_deblur.widgets.detect_outcome import DetectMachinery, DetectStep, Found, Outcome
 from napari_mpt_deblur.widgets.detect_request import DetectSettings, Planes, TruthChoice, TruthKind
 from napari_mpt_deblur.widgets.detect_result import FATE_COLOURS
 from napari_mpt_deblur.widgets.job import Failure, Stage
@@ -207,6 +208,33 @@ def test_a_row_goes_to_its_nucleus(bench, pair):
     bench.controller.go_to(gained)
     bench.view.show_message.assert_called_with("The labels after were removed: detect again.")
     assert bench.errors == []
+
+
+def test_the_image_after_does_not_cover_a_nucleus_before(bench, pair):
+    bench.run()
+    names = ("blurred", "blurred nuclei", "restored", "restored nuclei")
+    bench.controller.go_to(bench.outcome.comparison.ledger.before[1])
+    assert [bench.viewer.layers[name].visible for name in names] == [True, True, False, False]
+    bench.controller.go_to(bench.outcome.comparison.ledger.after[1])
+    assert [bench.viewer.layers[name].visible for name in names] == [False, False, True, True]
+    bench.viewer.canvas.grid.enabled = True
+    bench.viewer.layers["blurred"].visible = True
+    bench.controller.go_to(bench.outcome.comparison.ledger.after[1])
+    assert bench.viewer.layers["blurred"].visible
+    assert bench.errors == []
+
+
+def test_a_second_run_lies_above_the_first_which_it_hides(bench, pair):
+    bench.run()
+    bench.run()
+    assert [(layer.name, layer.visible) for layer in bench.viewer.layers] == [
+        ("blurred", True),
+        ("blurred nuclei", False),
+        ("blurred nuclei [1]", True),
+        ("restored", True),
+        ("restored nuclei", False),
+        ("restored nuclei [1]", True),
+    ]
 
 
 def test_progress_says_where_it_is_and_how_long_it_takes(bench, pair):

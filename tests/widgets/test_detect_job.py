@@ -1,6 +1,7 @@
 """Detection as a job: what it yields and returns, and that nothing is ever thrown."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,9 +9,12 @@ from detection.keras_files import write_folder
 from napari.components import ViewerModel
 
 from napari_mpt_deblur import average_precision, detect
+from napari_mpt_deblur.detection import detection_steps
 from napari_mpt_deblur.detection.comparison import compare
 from napari_mpt_deblur.errors import FileError
-from napari_mpt_deblur.widgets.detect_job import DetectMachinery, DetectStep, Outcome, detect_steps, survey_steps
+from napari_mpt_deblur.images.axes import Axes
+from napari_mpt_deblur.widgets.detect_job import detect_steps, survey_steps
+from napari_mpt_deblur.widgets.detect_outcome import DetectMachinery, DetectStep, Outcome
 from napari_mpt_deblur.widgets.detect_request import (
     DetectSettings,
     Planes,
@@ -146,6 +150,44 @@ def test_each_time_has_its_own_sharpest_plane(tiny, image):
     assert comparison.plane_count == 4
 
 
+def test_channels_that_a_model_takes_together_have_one_sharpest_plane(tmp_path, image):
+    model = write_folder(tmp_path / "rgb", {"prob": 0.5, "nms": 0.4}, n_channel_in=3)
+    dull = image[:2] // 10 + 400
+    channels = np.stack([dull, np.stack([dull[0], image[1]]), dull])  # (C, Z, Y, X): sharp in one channel of Z = 1
+    asked = request(model, channels, channels.copy(), kind=TruthKind.SHARPEST_PLANE, planes=Planes.CURRENT)
+    asked = replace(
+        asked, before=replace(asked.before, axes=Axes("CZYX")), after=replace(asked.after, axes=Axes("CZYX"))
+    )
+    outcome = outcome_of(asked)
+    assert outcome.before.labels.shape == (1, 60, 70)
+    assert "plane Z = 1 of 'a'" in outcome.comparison.notes[0]
+
+
+def test_all_images_are_seen_at_one_scale(tiny, image, monkeypatch):
+    """Only the image after states the size of its pixels, which all share."""
+    seen = []
+
+    def steps(view, detector, settings):
+        seen.append(view.pixel_size_um)
+        return (yield from detection_steps(view, detector, settings))
+
+    monkeypatch.setattr("napari_mpt_deblur.detection.run.detection_steps", steps)
+    asked = request(tiny, image, image.copy(), image[1], TruthKind.SHARP_IMAGE)
+    asked = replace(asked, after=replace(asked.after, pixel_size_um=0.5))
+    outcome = outcome_of(asked)
+    assert seen == [0.5] * 3
+    first = outcome.comparison.ledger.before[0]
+    assert first.area_um2 == first.area_px * 0.25
+
+
+def test_a_mask_is_no_truth(tiny, image):
+    mask = np.zeros((60, 70), int)
+    mask[5:10, 5:10] = mask[30:40, 30:40] = 1
+    _, outcome = run(detect_steps(request(tiny, image, image.copy(), mask, TruthKind.LABELS)))
+    assert isinstance(outcome, Failure)
+    assert "truth are a mask of 0 and 1" in outcome.message
+
+
 def test_colours_and_a_model_that_takes_them(tmp_path, image):
     model = write_folder(tmp_path / "rgb", {"prob": 0.5, "nms": 0.4}, n_channel_in=3)
     rgb = np.stack([image[0], image[1], image[2]], axis=-1).astype(np.uint8)
@@ -165,8 +207,6 @@ def test_colours_and_a_model_that_takes_them(tmp_path, image):
     ],
 )
 def test_what_the_user_can_mend_is_told_in_one_line(tiny, image, model, settings, words):
-    from dataclasses import replace
-
     asked = replace(request(tiny, image), **({} if model is None else {"model": model}))
     if "device" in settings:
         asked = replace(asked, **settings)

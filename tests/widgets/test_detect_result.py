@@ -6,7 +6,7 @@ from napari.components import ViewerModel
 
 from napari_mpt_deblur.detection.ledger import ledger
 from napari_mpt_deblur.images.axes import Axes
-from napari_mpt_deblur.widgets.detect_job import Found
+from napari_mpt_deblur.widgets.detect_outcome import Found
 from napari_mpt_deblur.widgets.detect_request import Picture
 from napari_mpt_deblur.widgets.detect_result import labels_layer, shown_fate
 

@@ -8,17 +8,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_mpt_deblur.cli.console import DONE, axes, size, subparser
-from napari_mpt_deblur.errors import DeblurError, LabelsError, ModelError, ParameterError
-from napari_mpt_deblur.images import ImageView, atomic_path, check_writable, read_image
+from napari_mpt_deblur.cli.detection import add_detection_options
+from napari_mpt_deblur.cli.sides import Side, SideReader
+from napari_mpt_deblur.errors import ParameterError
+from napari_mpt_deblur.images import atomic_path, check_writable
 
 if TYPE_CHECKING:
     from napari_mpt_deblur.detection.comparison import Comparison
 
 _SIDES = ("before", "after")
-_DETECTION_OPTIONS = ("model", "prob", "nms", "nucleus_diameter_px")
+_DETECTION_OPTIONS = ("model", "prob", "nms", "nucleus_diameter")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -36,8 +36,12 @@ def add_parser(subparsers: Any) -> None:
     kind.add_argument("--labels", dest="kind", action="store_const", const="labels", help="both are label images")
     kind.add_argument("--images", dest="kind", action="store_const", const="images", help="neither is a label image")
     held_to = parser.add_mutually_exclusive_group()
-    held_to.add_argument("--truth", metavar="LABELS", help="label image of the true nuclei")
-    held_to.add_argument("--reference", metavar="IMAGE", help="sharp image, in which nuclei are detected as well")
+    held_to.add_argument(
+        "--truth", metavar="LABELS", help="label image of the true nuclei; one plane serves all of a stack"
+    )
+    held_to.add_argument(
+        "--reference", metavar="IMAGE", help="sharp image, in which nuclei are detected as well; one plane serves all"
+    )
     parser.add_argument(
         "--raw", metavar="IMAGE", help="image to measure intensities and evidence on (default: BEFORE, if an image)"
     )
@@ -46,18 +50,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--per-image", action="store_true", help="mean of the planes' average precisions (default: objects pooled)"
     )
-    parser.add_argument("--model", help="detection model (default: the one in the box)")
-    parser.add_argument("--prob", type=_fraction, help="least probability of a nucleus (default: the model's)")
-    parser.add_argument("--nms", type=_fraction, help="overlap from which one of two is dropped (default: the model's)")
-    parser.add_argument(
-        "--nucleus-diameter",
-        dest="nucleus_diameter_px",
-        type=size,
-        metavar="PIXELS",
-        help="diameter of typical nuclei, to bring the images to the model's scale",
-    )
+    add_detection_options(parser)
     parser.add_argument("--axes", type=axes, help="of all files, such as ZYX (default: what each file says)")
-    parser.add_argument("--pixel-size", type=size, metavar="UM", help="width of a pixel (default: what the file says)")
+    parser.add_argument("--pixel-size", type=size, metavar="UM", help="width of a pixel (default: what a file says)")
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
 
 
@@ -75,44 +70,43 @@ def run(arguments: argparse.Namespace) -> int:
         If a file cannot be read or written, or the files do not belong together.
     """
     outputs = _outputs(arguments)
-    before, after = (_read(path, arguments) for path in (arguments.before, arguments.after))
-    are_labels = [_is_labels(view, arguments.kind) for view in (before, after)]
-    if (
-        all(are_labels)
-        and not arguments.reference
-        and any(getattr(arguments, name) is not None for name in _DETECTION_OPTIONS)
-    ):
+    reader = SideReader(arguments)
+    sides = [reader.open(getattr(arguments, name), kind=arguments.kind) for name in _SIDES]
+    before, after = sides
+    told = any(getattr(arguments, name) is not None for name in _DETECTION_OPTIONS)
+    if told and before.are_labels and after.are_labels and not arguments.reference:
         raise ParameterError(
             "There is nothing to detect, BEFORE and AFTER are label images: leave the model's options out, or say "
             "--images."
         )
-    raw = _read(arguments.raw, arguments) if arguments.raw else None if are_labels[0] else before
-    labels = [
-        _labels(path, view) if is_labels else _detect(path, view, arguments)
-        for path, view, is_labels in zip((arguments.before, arguments.after), (before, after), are_labels, strict=True)
-    ]
-    truth = None
-    if arguments.truth:
-        truth = _labels(arguments.truth, _read(arguments.truth, arguments))
-    elif arguments.reference:
-        truth = _detect(arguments.reference, _read(arguments.reference, arguments), arguments)
+    raw = reader.open(arguments.raw, kind="images") if arguments.raw else None if before.are_labels else before
+    held_to = None
+    if arguments.truth or arguments.reference:
+        kind = "labels" if arguments.truth else "images"
+        held_to = reader.open(arguments.truth or arguments.reference, kind=kind)
+    _check_sizes({"labels": before, "labels after": after, "truth": held_to, "raw image": raw})
+    found = {side: reader.nuclei(side) for side in sorted((*sides, *filter(None, [held_to])), key=_takes_time)}
+    nuclei = [found[side] for side in sides]
 
     from napari_mpt_deblur.detection.comparison import compare
+    from napari_mpt_deblur.detection.evidence import grey_levels
 
-    sizes = (view.pixel_size_um for view in (raw, before, after) if view is not None)
     comparison = compare(
-        labels[0],
-        labels[1],
-        None if raw is None else _grey(raw),
-        truth=truth,
+        nuclei[0].labels,
+        nuclei[1].labels,
+        # channels are averaged where they were detected in together
+        None if raw is None else grey_levels(raw.view, raw.view.axes.text if before.are_labels else nuclei[0].axes),
+        truth=None if held_to is None else found[held_to].labels,
         truth_is="reference" if arguments.reference else "truth",
         pooled=not arguments.per_image,
-        pixel_size_um=next((size_um for size_um in sizes if size_um), None),
+        probabilities=(nuclei[0].probabilities, nuclei[1].probabilities),
+        pixel_size_um=reader.pixel_size_um,
     )
-    taken = {side: "labels" if known else "image" for side, known in zip(_SIDES, are_labels, strict=True)}
-    _write(comparison, taken, outputs, arguments.overwrite)
-    for side in _SIDES:
-        print(f"{side}: {getattr(arguments, side)}, taken as {taken[side]}")
+    given = {name: getattr(arguments, name) for name in ("before", "after", "truth", "reference", "raw")}
+    taken = {name: "labels" if side.are_labels else "image" for name, side in zip(_SIDES, sides, strict=True)}
+    _write(comparison, {"files": given, "taken_as": taken, "detection": reader.record}, outputs, arguments.overwrite)
+    for name in _SIDES:
+        print(f"{name}: {given[name]}, taken as {taken[name]}")
     print("\n".join(describe(comparison)))
     return DONE
 
@@ -148,76 +142,23 @@ def _outputs(arguments: argparse.Namespace) -> list[Path]:
     return outputs
 
 
-def _read(path: str, arguments: argparse.Namespace) -> ImageView:
-    try:
-        return read_image(path, arguments.axes, pixel_size_um=arguments.pixel_size)
-    except DeblurError as error:
-        raise _about(path, error) from error
+def _takes_time(side: Side) -> bool:
+    return not side.are_labels
 
 
-def _is_labels(view: ImageView, kind: str | None) -> bool:
-    from napari_mpt_deblur.detection.labels import looks_like_labels
+def _check_sizes(sides: dict[str, Side | None]) -> None:
+    """What cannot belong together is said before nuclei are detected."""
+    from napari_mpt_deblur.detection.labels import check_same_shape
 
-    if kind is not None:
-        return kind == "labels"
-    return not view.axes.has_samples and looks_like_labels(_pixels(view))
-
-
-def _labels(path: str, view: ImageView) -> np.ndarray:
-    from napari_mpt_deblur.detection.labels import as_labels
-
-    if view.axes.has_samples:
-        raise LabelsError(f"{path} is a colour image, not labels: save the labels as whole numbers in a TIFF.")
-    try:
-        return as_labels(_pixels(view))
-    except LabelsError as error:
-        raise _about(path, error) from error
+    (first_name, first), *others = ((name, side.view) for name, side in sides.items() if side is not None)
+    for name, view in others:
+        if (view.height, view.width) != (first.height, first.width):
+            check_same_shape(view.data, first.data, (name, first_name))
 
 
-def _detect(path: str, view: ImageView, arguments: argparse.Namespace) -> np.ndarray:
-    from napari_mpt_deblur.detection.detect import detect
-
-    told = {name: getattr(arguments, name) for name in _DETECTION_OPTIONS}
-    try:
-        labels = detect(view, **{name: value for name, value in told.items() if value is not None})
-    except ModelError as error:  # the arguments are at fault
-        raise ParameterError(str(error)) from error
-    except DeblurError as error:
-        raise _about(path, error) from error
-    return labels
-
-
-def _pixels(view: ImageView) -> np.ndarray:
-    leading = view.shape[: len(view.axes.leading)]
-    planes = [np.asarray(view.data[index]) for index in np.ndindex(*leading)]
-    return np.stack(planes).reshape(view.shape)
-
-
-def _grey(view: ImageView) -> np.ndarray:
-    """Of a colour image the mean of its colours."""
-    pixels = _pixels(view)
-    return pixels[..., : view.sample_count].mean(axis=-1) if view.sample_count else pixels
-
-
-def _write(comparison: Comparison, taken: dict[str, str], outputs: list[Path], overwrite: bool) -> None:
-    figures = json.dumps({"taken_as": taken} | comparison.to_dict(), indent=2, allow_nan=False) + "\n"
+def _write(comparison: Comparison, origin: dict[str, Any], outputs: list[Path], overwrite: bool) -> None:
+    figures = json.dumps(origin | comparison.to_dict(), indent=2, allow_nan=False) + "\n"
     with ExitStack() as stack:  # both or none
         files = [stack.enter_context(atomic_path(output, overwrite=overwrite)) for output in outputs]
         for file, text in zip(files, (figures, comparison.ledger.to_csv())[: len(files)], strict=True):
             file.write_text(text, encoding="utf-8", newline="")
-
-
-def _about(path: str, error: DeblurError) -> DeblurError:
-    message = str(error)
-    return type(error)(message if path in message else f"{path}: {message}")
-
-
-def _fraction(text: str) -> float:
-    """A number between 0 and 1, for argparse."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text!r}")
-    return number

@@ -53,7 +53,9 @@ def _describe_detector(info: DetectorInfo) -> str:
     kind = {"published": "published by StarDist", "own": str(info.path)}.get(info.kind, info.kind)
     default = ", default" if info.name == DEFAULT_DETECTOR else ""
     if info.description is None:
-        return f"[{kind}] fetched when it is first named"
+        return (
+            f"[{kind}] {'run by StarDist itself, with TensorFlow' if info.path else 'fetched when it is first named'}"
+        )
     channels = info.description.config.n_channel_in
     parts = [info.description.description or "StarDist", "grey" if channels == 1 else f"{channels} channels"]
     if info.description.nucleus_diameter_px:

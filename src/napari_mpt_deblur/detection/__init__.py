@@ -10,13 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_mpt_deblur.detection.folder import Detector, load_detector, load_folder, save_detector
+    from napari_mpt_deblur.detection.detected import Detected, DetectionProgress
+    from napari_mpt_deblur.detection.folder import AnyDetector, Detector, load_detector, load_folder, save_detector
     from napari_mpt_deblur.detection.library import DEFAULT_DETECTOR, DetectorInfo, available_detectors, find_detector
-    from napari_mpt_deblur.detection.run import Detected, DetectionProgress, detection_steps
+    from napari_mpt_deblur.detection.run import detection_steps
     from napari_mpt_deblur.detection.settings import DetectionSettings
 
 __all__ = [
     "DEFAULT_DETECTOR",
+    "AnyDetector",
     "Detected",
     "DetectionProgress",
     "DetectionSettings",
@@ -31,9 +33,10 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "folder": ("Detector", "load_detector", "load_folder", "save_detector"),
+    "detected": ("Detected", "DetectionProgress"),
+    "folder": ("AnyDetector", "Detector", "load_detector", "load_folder", "save_detector"),
     "library": ("DEFAULT_DETECTOR", "DetectorInfo", "available_detectors", "find_detector"),
-    "run": ("Detected", "DetectionProgress", "detection_steps"),
+    "run": ("detection_steps",),
     "settings": ("DetectionSettings",),
 }
 _HOMES = {name: room for room, names in _ROOMS.items() for name in names}

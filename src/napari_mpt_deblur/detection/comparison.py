@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from napari_mpt_deblur.detection.labels import as_labels
+from napari_mpt_deblur.detection.labels import as_labels, spread_plane
 from napari_mpt_deblur.detection.ledger import Ledger, Probabilities, ledger
 from napari_mpt_deblur.detection.precision import THRESHOLDS, MatchCounts, count_matches_by_plane, precision_of
 from napari_mpt_deblur.errors import ParameterError
@@ -19,6 +19,7 @@ _NO_TRUTH = (
     "No truth was given, so there is no average precision: how alike the labels before and after are does not say "
     "which are right."
 )
+_NOTHING = "Nothing was found where nothing is, which counts as an average precision of 1."
 _NO_RAW = "No raw image was given, so intensities and evidence are not known."
 
 
@@ -148,8 +149,8 @@ def compare(
     raw : array_like, optional
         The image before, as recorded; for intensities and evidence.
     truth : array_like, optional
-        Labels of the same shape to hold both to. Without it there is no average precision: that of `after` against
-        `before` would be no measure of quality.
+        Labels of the same shape to hold both to; one plane serves all of a stack. Without it there is no average
+        precision: that of `after` against `before` would be no measure of quality.
     truth_is : {"truth", "reference", "pseudo-reference"}
         What to call it: "reference" is what the same model detects in a sharp image, "pseudo-reference" in the
         sharpest plane of the stack.
@@ -170,9 +171,16 @@ def compare(
     if truth_is not in get_args(Truth):
         raise ParameterError(f"truth_is must be one of {', '.join(get_args(Truth))}; got {truth_is!r}.")
     before, after = as_labels(before, "labels before"), as_labels(after, "labels after")
+    notes = [_NO_TRUTH] * (truth is None) + [_NO_RAW] * (raw is None)
+    if truth is not None:
+        given = as_labels(truth, "truth")
+        truth = spread_plane(given, before.shape)
+        if truth is not given:
+            notes.append(f"One plane of the {truth_is} serves several planes.")
     entries = ledger(before, after, raw, truth=truth, probabilities=probabilities, pixel_size_um=pixel_size_um)
     curve = () if truth is None else _curve(truth, before, after, pooled=pooled)
-    notes = [_NO_TRUTH] * (truth is None) + [_NO_RAW] * (raw is None)
+    if curve and MatchCounts() in (curve[0].counts_before, curve[0].counts_after):
+        notes.append(_NOTHING)
     if any(score.before == 0 < score.after for score in curve if score.threshold in THRESHOLDS):
         notes.append("Where the average precision before is 0, the gain in per cent does not exist.")
     planes = math.prod(before.shape[:-2])

@@ -11,7 +11,7 @@ from typing import Any
 from napari_mpt_deblur.errors import FileError, ModelError
 
 ACTIVATIONS = ("relu", "elu", "selu", "tanh", "sigmoid", "softplus", "swish", "silu", "gelu", "linear")
-_REMEDY = "run it in StarDist itself, with TensorFlow (pip install napari-mpt-deblur[tensorflow])"
+_REMEDY = "StarDist itself runs it where TensorFlow is installed (pip install napari-mpt-deblur[tensorflow])"
 _NO_EFFECT = ("unet_dropout", "unet_kernel_init")  # they matter to training only
 _MAX_JSON_BYTES = 2**20
 _PAIRS = ("grid", "unet_kernel_size", "unet_pool")
@@ -26,6 +26,10 @@ _WHOLE = {  # the least and the most that make sense; a hostile file can say any
 _LARGEST_PAIR = {"grid": 64, "unet_kernel_size": 31, "unet_pool": 8}
 _LARGEST_EXPANSION = 8.0
 _LARGEST_DIVISOR = 8192
+
+
+class UnsupportedModelError(ModelError):
+    """The model is whole, but only StarDist itself can run it, with TensorFlow."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,9 @@ class StarDistConfig:
     Raises
     ------
     ModelError
-        If a value is damaged, or means something that only StarDist itself can run.
+        If a value is damaged.
+    UnsupportedModelError
+        If it means something that only StarDist itself can run.
     """
 
     n_rays: int = 32
@@ -87,7 +93,7 @@ class StarDistConfig:
         for name in ("unet_activation", "unet_last_activation"):
             value = getattr(self, name)
             if value not in ACTIVATIONS:
-                raise ModelError(f"the activation {str(value)[:40]!r} is not supported here: {_REMEDY}")
+                raise UnsupportedModelError(f"the activation {str(value)[:40]!r} is not supported here: {_REMEDY}")
         if type(self.unet_batch_norm) is not bool or not isinstance(self.unet_prefix, str):
             raise ModelError("unet_batch_norm must be true or false and unet_prefix text; the file is damaged")
         expansion = self.unet_expansion
@@ -118,22 +124,26 @@ class StarDistConfig:
         Raises
         ------
         ModelError
-            If the model is not 2D, has another backbone, or a value is not accepted.
+            If a value is not accepted.
+        UnsupportedModelError
+            If the model is not 2D, has another backbone, or is otherwise one that only StarDist itself can run.
         """
         if not isinstance(values, Mapping):
             raise ModelError("the configuration is not a table of names and values; the file is damaged")
         if values.get("n_dim", 2) != 2:
-            raise ModelError(f"it is a model for {str(values['n_dim'])[:20]}D images, not supported here: {_REMEDY}")
+            raise UnsupportedModelError(
+                f"it is a model for {str(values['n_dim'])[:20]}D images, not supported here: {_REMEDY}"
+            )
         backbone = values.get("backbone", "unet")
         if backbone != "unet":
-            raise ModelError(f"the backbone {str(backbone)[:40]!r} is not supported here: {_REMEDY}")
+            raise UnsupportedModelError(f"the backbone {str(backbone)[:40]!r} is not supported here: {_REMEDY}")
         axes = values.get("axes", "YXC")
         if axes not in ("YXC", "YX"):
-            raise ModelError(f"the axes {str(axes)[:20]!r} are not supported here, only YXC: {_REMEDY}")
+            raise UnsupportedModelError(f"the axes {str(axes)[:20]!r} are not supported here, only YXC: {_REMEDY}")
         known = {item.name for item in fields(cls)}
         unknown = sorted(set(filter(_shapes_network, map(str, values))) - known)
         if unknown:
-            raise ModelError(f"the setting {unknown[0][:40]!r} is not supported here: {_REMEDY}")
+            raise UnsupportedModelError(f"the setting {unknown[0][:40]!r} is not supported here: {_REMEDY}")
         kept = {name: value for name, value in values.items() if name in known}
         if "unet_last_activation" in kept and kept["unet_last_activation"] is None:  # the same as everywhere
             kept["unet_last_activation"] = kept.get("unet_activation", cls.unet_activation)
@@ -188,7 +198,9 @@ def read_config(folder: str | Path) -> tuple[StarDistConfig, Thresholds]:
     FileError
         If a file cannot be read.
     ModelError
-        If a file is damaged, or describes a model that only StarDist itself can run.
+        If a file is damaged.
+    UnsupportedModelError
+        If it describes a model that only StarDist itself can run.
     """
     config_path, thresholds_path = Path(folder) / "config.json", Path(folder) / "thresholds.json"
     config = _read(config_path, StarDistConfig.from_dict)
@@ -205,7 +217,7 @@ def _read(path: Path, parse: Any) -> Any:
         reason = "no such file; choose the folder that StarDist saved the model to" if not path.exists() else error
         raise FileError(f"Cannot read the model {path}: {getattr(reason, 'strerror', None) or reason}.") from error
     except ModelError as error:
-        raise ModelError(f"Cannot use the model {path}: {str(error).rstrip('.')}.") from error
+        raise type(error)(f"Cannot use the model {path}: {str(error).rstrip('.')}.") from error
     except (ValueError, RecursionError) as error:
         raise ModelError(f"Cannot use the model {path}: it is not JSON; copy or download it anew.") from error
 

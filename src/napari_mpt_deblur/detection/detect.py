@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from napari_mpt_deblur.detection.folder import Detector, load_detector
+from napari_mpt_deblur.detection.detected import Detected, DetectionProgress
+from napari_mpt_deblur.detection.folder import AnyDetector, Detector, TensorFlowDetector, load_detector
 from napari_mpt_deblur.detection.library import DEFAULT_DETECTOR
-from napari_mpt_deblur.detection.run import Detected, DetectionProgress, detection_steps
+from napari_mpt_deblur.detection.run import detection_steps
 from napari_mpt_deblur.detection.settings import DetectionSettings
 from napari_mpt_deblur.errors import ParameterError
 from napari_mpt_deblur.images import ImageView
@@ -19,7 +20,7 @@ from napari_mpt_deblur.images import ImageView
 
 def detect(
     image: Any,
-    model: str | Path | Detector = DEFAULT_DETECTOR,
+    model: str | Path | AnyDetector = DEFAULT_DETECTOR,
     *,
     axes: str | None = None,
     prob: float | None = None,
@@ -73,7 +74,7 @@ def detect(
     settings = DetectionSettings(prob, nms, percentiles, nucleus_diameter_px, pixel_size_um, tile)
     if isinstance(model, (str, Path)):
         model = load_detector(model, device=device)
-    elif not isinstance(model, Detector):
+    elif not isinstance(model, (Detector, TensorFlowDetector)):
         raise ParameterError(f"model must be a name, a path or a loaded detector; got {type(model).__name__}.")
     view = image if isinstance(image, ImageView) else ImageView.of(image, axes)
     with closing(detection_steps(view, model, settings)) as steps:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_mpt_deblur.detection.fates import Objects
+from napari_mpt_deblur.images import ImageView
 
 RING_PX = (2.0, 8.0)  # the surroundings begin beyond the blurred rim, and end before most neighbours
 UNSUPPORTED_BELOW = 3.0  # standard errors, the usual limit of detection
@@ -40,6 +41,30 @@ class RawMeasures:
     total: np.ndarray
     contrast: np.ndarray
     evidence: np.ndarray
+
+
+def grey_levels(view: ImageView, label_axes: str) -> np.ndarray:
+    """An image's pixels on the grid of its labels: the mean of colours, and of channels that a model takes together.
+
+    Parameters
+    ----------
+    view : ImageView
+    label_axes : str
+        Of the labels.
+
+    Returns
+    -------
+    ndarray
+        All planes, in memory.
+    """
+    leading = view.axes.leading
+    planes = [np.asarray(view.data[index]) for index in np.ndindex(*view.shape[: len(leading)])]
+    pixels = np.stack(planes).reshape(view.shape)
+    if view.sample_count:
+        pixels = pixels[..., : view.sample_count].mean(axis=-1)
+    if "C" in leading and "C" not in label_axes:
+        pixels = pixels.mean(axis=leading.index("C"))
+    return pixels
 
 
 def measure_on_raw(objects: Objects, raw: np.ndarray) -> RawMeasures:

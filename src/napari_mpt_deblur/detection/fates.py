@@ -19,7 +19,7 @@ class Objects:
     Attributes
     ----------
     ids : ndarray
-        (planes, Y, X) int64: number of the object + 1, 0 for background.
+        (planes, Y, X) int32: number of the object + 1, 0 for background.
     plane, label, area_px : ndarray
         (objects,) Where each is, what it is called there, and how many pixels it has.
     """
@@ -32,7 +32,7 @@ class Objects:
     @classmethod
     def of(cls, planes: np.ndarray) -> Objects:
         """Those of (planes, Y, X) labels; a label that occurs in several planes is an object in each."""
-        ids = np.zeros(planes.shape, np.int64)
+        ids = np.zeros(planes.shape, np.int32)
         labels, areas, count = [], [], 0
         for number, plane in enumerate(planes):
             inside = plane > 0
@@ -74,7 +74,8 @@ class Overlaps:
     @classmethod
     def between(cls, first: Objects, second: Objects) -> Overlaps:
         both = (first.ids > 0) & (second.ids > 0)
-        codes, shared = np.unique((first.ids[both] - 1) * second.count + second.ids[both] - 1, return_counts=True)
+        i, j = (objects.ids[both].astype(np.int64) - 1 for objects in (first, second))
+        codes, shared = np.unique(i * second.count + j, return_counts=True)
         i, j = np.divmod(codes, max(second.count, 1))
         return cls(i, j, shared, first.area_px[i] + second.area_px[j] - shared)
 

@@ -12,12 +12,13 @@ import torch
 
 from napari_mpt_deblur.checkpoints.loading import torch_device
 from napari_mpt_deblur.checkpoints.safetensors_file import DETECTOR_KEY, SUFFIX, read_tensors
-from napari_mpt_deblur.detection.config import StarDistConfig, Thresholds, read_config
+from napari_mpt_deblur.detection.config import StarDistConfig, Thresholds, UnsupportedModelError, read_config
 from napari_mpt_deblur.detection.description import DetectorDescription, read_description
 from napari_mpt_deblur.detection.keras_weights import read_keras_weights
 from napari_mpt_deblur.detection.layout import weight_shapes
 from napari_mpt_deblur.detection.library import DEFAULT_DETECTOR, find_detector
 from napari_mpt_deblur.detection.network import StarDistNetwork
+from napari_mpt_deblur.detection.through_tensorflow import TensorFlowDetector, has_tensorflow, load_through_tensorflow
 from napari_mpt_deblur.errors import FileError, ModelError, OutOfMemoryError
 from napari_mpt_deblur.images import atomic_path
 
@@ -55,8 +56,25 @@ class Detector:
         """The model's own."""
         return self.description.thresholds
 
+    @property
+    def n_channel_in(self) -> int:
+        return self.config.n_channel_in
 
-def load_detector(name_or_path: str | Path = DEFAULT_DETECTOR, device: str | torch.device = "auto") -> Detector:
+    @property
+    def nucleus_diameter_px(self) -> float | None:
+        """Of the nuclei that it was trained on, where that is known."""
+        return self.description.nucleus_diameter_px
+
+    @property
+    def pixel_size_um(self) -> float | None:
+        """Of the images that it was trained on, where that is known."""
+        return self.description.pixel_size_um
+
+
+AnyDetector = Detector | TensorFlowDetector
+
+
+def load_detector(name_or_path: str | Path = DEFAULT_DETECTOR, device: str | torch.device = "auto") -> AnyDetector:
     """Load a detection model.
 
     Parameters
@@ -69,7 +87,7 @@ def load_detector(name_or_path: str | Path = DEFAULT_DETECTOR, device: str | tor
 
     Returns
     -------
-    Detector
+    Detector or TensorFlowDetector
 
     Raises
     ------
@@ -89,8 +107,8 @@ def load_detector(name_or_path: str | Path = DEFAULT_DETECTOR, device: str | tor
     return _detector(path.stem, description, weights, sha256, found)
 
 
-def load_folder(folder: str | Path, device: str | torch.device = "auto") -> Detector:
-    """Load a model folder that StarDist wrote, without TensorFlow.
+def load_folder(folder: str | Path, device: str | torch.device = "auto") -> AnyDetector:
+    """Load a model folder that StarDist wrote, without TensorFlow unless only StarDist itself can run it.
 
     Parameters
     ----------
@@ -100,7 +118,7 @@ def load_folder(folder: str | Path, device: str | torch.device = "auto") -> Dete
 
     Returns
     -------
-    Detector
+    Detector or TensorFlowDetector
         With the folder's name.
 
     Raises
@@ -108,18 +126,19 @@ def load_folder(folder: str | Path, device: str | torch.device = "auto") -> Dete
     FileError
         If a file is missing or cannot be read.
     ModelError
-        If a file is damaged, or the model is one that only StarDist itself can run.
+        If a file is damaged, or the model is one that only StarDist itself can run and TensorFlow is not there.
     DeviceError
         If the device is not present.
     """
     found, folder = torch_device(device), Path(folder)
-    config, thresholds = read_config(folder)
-    path = _weights_file(folder)
-    weights = read_keras_weights(path, config)
     try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise FileError(f"Cannot read the weights {path}: {error.strerror or error}.") from error
+        config, thresholds = read_config(folder)
+    except UnsupportedModelError:
+        if not has_tensorflow():
+            raise
+        return load_through_tensorflow(folder, _sha256(_weights_file(folder)))
+    path = _weights_file(folder)
+    weights, sha256 = read_keras_weights(path, config), _sha256(path)
     return _detector(folder.absolute().name, DetectorDescription(config, thresholds), weights, sha256, found)
 
 
@@ -160,6 +179,13 @@ def save_detector(path: str | Path, detector: Detector, *, half: bool = False) -
     with atomic_path(path, overwrite=True) as temporary:
         temporary.write_bytes(content)
     return path
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise FileError(f"Cannot read the weights {path}: {error.strerror or error}.") from error
 
 
 def _weights_file(folder: Path) -> Path:

@@ -11,6 +11,7 @@ from napari_mpt_deblur.errors import LabelsError
 
 _EXACT = 2**53  # whole floats up to here are the number that they look like
 _EQUAL_NEIGHBOURS = 0.9
+_MASK = "which does not tell touching nuclei apart: number the nuclei (where none touch, skimage.measure.label does)"
 
 
 def as_labels(array: Any, name: str = "labels") -> np.ndarray:
@@ -34,12 +35,14 @@ def as_labels(array: Any, name: str = "labels") -> np.ndarray:
         If it is anything else. A mask of true and false is refused: which of its pixels are one nucleus is not for
         connected components to decide where nuclei touch.
     """
-    labels = np.asarray(array)
-    if labels.dtype.kind == "b":
+    try:
+        labels = np.asarray(array)
+    except ValueError as error:  # a list of images of several sizes
         raise LabelsError(
-            f"The {name} are a mask of true and false, which does not tell touching nuclei apart: number the nuclei "
-            "(where none touch, skimage.measure.label does)."
-        )
+            f"The {name} are no array: give planes of one size as a stack, others one at a time."
+        ) from error
+    if labels.dtype.kind == "b":
+        raise LabelsError(f"The {name} are a mask of true and false, {_MASK}.")
     if labels.dtype.kind not in "iuf":
         raise LabelsError(f"The {name} are of type {labels.dtype}: give whole numbers, 0 for background.")
     if labels.ndim < 2:
@@ -80,19 +83,60 @@ def check_same_shape(first: np.ndarray, second: np.ndarray, names: tuple[str, st
         )
 
 
+def check_no_mask(labels: np.ndarray, name: str = "labels") -> None:
+    """Labels of a file or a layer may be a mask that was saved as 0 and 255, or 0 and 1.
+
+    Raises
+    ------
+    LabelsError
+        If there is one number only, and a plane holds it in several pieces: as a label image it would be one nucleus.
+    """
+    from scipy.ndimage import label
+
+    numbers = np.unique(labels)
+    numbers = numbers[numbers > 0]
+    if len(numbers) == 1 and any(label(plane, np.ones((3, 3)))[1] > 1 for plane in as_planes(labels)):
+        raise LabelsError(f"The {name} are a mask of 0 and {numbers[0]}, {_MASK}.")
+
+
+def spread_plane(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """One plane for all planes of a stack.
+
+    Parameters
+    ----------
+    labels : ndarray
+        (..., Y, X); of the dimensions before Y and X some may be missing, or 1 long.
+    shape : tuple of int
+        Of the stack.
+
+    Returns
+    -------
+    ndarray
+        Of that shape, not a copy; `labels` as they are where they do not fit it, for `check_same_shape` to say.
+    """
+    if labels.shape == shape or labels.shape[-2:] != shape[-2:]:  # a row is not spread over rows
+        return labels
+    try:
+        return np.broadcast_to(labels, shape)
+    except ValueError:
+        return labels
+
+
 def looks_like_labels(array: np.ndarray) -> bool:
     """Whether a file's pixels are labels rather than grey levels, by type and content.
 
-    They are where they are integers without negatives, some are 0, and of all neighbours along X that are both not 0 at
-    least nine in ten are equal: nuclei are of one number throughout, while grey levels vary from pixel to pixel. An
-    image of 0 alone counts as labels; there is nothing in it either way.
+    They are where they are whole numbers without negatives, some are 0, and of all neighbours along X that are both not
+    0 at least nine in ten are equal: nuclei are of one number throughout, while grey levels vary from pixel to pixel.
+    An image of 0 alone counts as labels; there is nothing in it either way.
 
     Parameters
     ----------
     array : ndarray
         (..., Y, X)
     """
-    if array.dtype.kind not in "iu" or array.size == 0 or array.min() != 0:
+    if array.dtype.kind not in "iuf" or array.size == 0 or array.min() != 0:
+        return False
+    if array.dtype.kind == "f" and not (np.isfinite(array) & (array == np.rint(array))).all():
         return False
     left, right = array[..., :-1], array[..., 1:]
     both = (left > 0) & (right > 0)

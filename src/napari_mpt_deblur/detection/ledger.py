@@ -41,7 +41,8 @@ class Nucleus:
     fate : {"kept", "split", "merged", "lost", "gained"}
         See `napari_mpt_deblur.detection.fates.settle_fates`.
     unsupported : bool or None
-        Whether it was gained without evidence in the raw image: `evidence` is below 3 standard errors.
+        Whether it was gained without evidence in the raw image: `evidence` is below 3 standard errors. Not known
+        without a raw image, and of one gained where the raw image has no surroundings to compare it with.
     partners : tuple of int
         Labels of the nuclei in the other image that it was kept as, split into or from, or merged with or from.
     iou : float
@@ -235,11 +236,17 @@ def ledger(
         columns["probability"] = _probabilities(objects[own], pair[own])
         columns["right"] = [None] * count if true_objects is None else matched_with(objects[own], true_objects).tolist()
         columns["unsupported"] = [
-            None if raw is None else name == "gained" and value is not None and value < UNSUPPORTED_BELOW
+            None if raw is None else _is_unsupported(name, value)
             for name, value in zip(columns["fate"], columns["evidence"], strict=True)
         ]
         lists.append(tuple(Nucleus(*row) for row in zip(*(columns[name] for name in COLUMNS), strict=True)))
     return Ledger(lists[0], lists[1], has_raw=raw is not None, has_truth=truth is not None)
+
+
+def _is_unsupported(fate: Fate, evidence: float | None) -> bool | None:
+    if fate != "gained":
+        return False
+    return None if evidence is None else evidence < UNSUPPORTED_BELOW
 
 
 def _as_raw(raw: Any, labels: np.ndarray) -> np.ndarray:

@@ -8,8 +8,9 @@ from pathlib import Path
 from napari_mpt_deblur.checkpoints import library
 from napari_mpt_deblur.checkpoints.safetensors_file import SUFFIX
 from napari_mpt_deblur.detection import published
-from napari_mpt_deblur.detection.config import read_config
+from napari_mpt_deblur.detection.config import UnsupportedModelError, read_config
 from napari_mpt_deblur.detection.description import DetectorDescription, read_description
+from napari_mpt_deblur.detection.through_tensorflow import has_tensorflow
 from napari_mpt_deblur.errors import DeblurError, FileError, ModelError
 
 DEFAULT_DETECTOR = "nuclei"
@@ -28,7 +29,7 @@ class DetectorInfo:
         None if it would have to be fetched.
     kind : {"bundled", "own", "published"}
     description : DetectorDescription or None
-        None if it is not there yet, or broken.
+        None if it is not there yet, or broken, or one that StarDist itself runs, through TensorFlow.
     problem : str
         Why it cannot be used; empty if it can.
     """
@@ -120,6 +121,8 @@ def _models(folder: Path) -> list[Path]:
 def _describe(name: str, path: Path, kind: str) -> DetectorInfo:
     try:
         description = DetectorDescription(*read_config(path)) if path.is_dir() else read_description(path)
+    except UnsupportedModelError as error:
+        return DetectorInfo(name, path, kind, problem="" if has_tensorflow() else str(error))
     except DeblurError as error:
         return DetectorInfo(name, path, kind, problem=str(error))
     return DetectorInfo(name, path, kind, description)

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ def _download(model: PublishedModel, opener: Callable[..., Any]) -> None:
     try:
         with opener(model.url, timeout=_TIMEOUT_S) as response:
             content = response.read(_MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # URLError and time-outs are OSErrors
+    except (OSError, HTTPException, ValueError) as error:  # URLError and time-outs are OSErrors
         raise FileError(
             f"Cannot fetch {model.url} ({getattr(error, 'reason', None) or error}): without a network, put that file "
             f"at {model.archive} and try again."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,76 +12,28 @@ import torch
 from torch.nn import functional as F
 
 from napari_mpt_deblur.detection.config import Thresholds
-from napari_mpt_deblur.detection.folder import Detector
+from napari_mpt_deblur.detection.detected import Detected, DetectionProgress
+from napari_mpt_deblur.detection.folder import AnyDetector, Detector
 from napari_mpt_deblur.detection.instances import Instances, find_instances, join_candidates, tile_candidates
+from napari_mpt_deblur.detection.planes import normalised, plane_groups
 from napari_mpt_deblur.detection.prediction import grid_shape, predict_tiles
 from napari_mpt_deblur.detection.settings import DetectionSettings
-from napari_mpt_deblur.errors import ModelError, ParameterError
-from napari_mpt_deblur.images import ImageView, PlaneIndex, measure_normalization
+from napari_mpt_deblur.detection.through_tensorflow import TensorFlowDetector, tensorflow_steps
+from napari_mpt_deblur.errors import ParameterError
+from napari_mpt_deblur.images import ImageView
 
 _MAX_SCALED_PIXELS = 2**28
 
-PlaneGroup = tuple[PlaneIndex, ...]  # what the network sees at once: one grey plane, or the colours of one
-
-
-@dataclass(frozen=True)
-class DetectionProgress:
-    """How far a run is: which tile of a plane is done, which plane of the image it belongs to, and how many there are.
-
-    All count from 1.
-    """
-
-    tile: int
-    tiles: int
-    plane: int
-    planes: int
-
-    @property
-    def done(self) -> int:
-        """Tiles of the whole run that are done."""
-        return (self.plane - 1) * self.tiles + self.tile
-
-    @property
-    def total(self) -> int:
-        """Tiles of the whole run."""
-        return self.planes * self.tiles
-
-
-@dataclass(frozen=True, eq=False)
-class Detected:
-    """The nuclei of an image.
-
-    Attributes
-    ----------
-    labels : ndarray
-        int32, of the image's shape without colours (and without C where the model takes the channels together).
-        Numbers begin anew in every plane.
-    axes : str
-        Of the labels.
-    planes : dict of tuple of int to Instances
-        The nuclei of each plane, by its position along the leading axes of the labels.
-    scale : float
-        Pixels that the model saw for one of the image.
-    thresholds : Thresholds
-        Those used.
-    """
-
-    labels: np.ndarray
-    axes: str
-    planes: dict[tuple[int, ...], Instances]
-    scale: float
-    thresholds: Thresholds
-
 
 def detection_steps(
-    image: Any, detector: Detector, settings: DetectionSettings | None = None
+    image: Any, detector: AnyDetector, settings: DetectionSettings | None = None
 ) -> Generator[DetectionProgress, None, Detected]:
     """Detect the nuclei of all planes, step by step; stop asking to cancel.
 
     Parameters
     ----------
     image : ImageView or array_like
-    detector : Detector
+    detector : Detector or TensorFlowDetector
     settings : DetectionSettings, optional
 
     Yields
@@ -104,13 +56,15 @@ def detection_steps(
     """
     view = image if isinstance(image, ImageView) else ImageView.of(image)
     settings = settings or DetectionSettings()
+    if isinstance(detector, TensorFlowDetector):
+        return (yield from tensorflow_steps(view, detector, settings))
     thresholds, scale = settings.thresholds(detector.thresholds), settings.scale(detector, view.pixel_size_um)
-    groups, axes = _groups(view, detector.config.n_channel_in)
+    groups, axes = plane_groups(view, detector.config.n_channel_in)
     leading = tuple(view.shape[view.axes.text.index(letter)] for letter in axes[:-2])
     labels = np.zeros((*leading, view.height, view.width), np.int32)
     planes = {}
     for number, (index, group) in enumerate(groups.items()):
-        channels = _normalised(view, group, settings.percentiles)
+        channels = normalised(view, group, settings.percentiles)
         if channels is None:
             planes[index] = _nothing((view.height, view.width), detector.config.n_rays)
             yield DetectionProgress(1, 1, number + 1, len(groups))
@@ -125,51 +79,8 @@ def detection_steps(
             yield DetectionProgress(done, total, number + 1, len(groups))
         labels[index] = planes[index].labels
         planes[index] = replace(planes[index], labels=labels[index])  # a view: each plane is held once
-    return Detected(labels, axes, planes, scale, thresholds)
-
-
-def _groups(view: ImageView, channels: int) -> tuple[dict[tuple[int, ...], PlaneGroup], str]:
-    """What the network sees at once, by position along the leading axes of the labels, and the axes of these."""
-    axes = view.axes.leading + "YX"
-    if view.sample_count:
-        if channels != view.sample_count:
-            raise ModelError(
-                f"The model takes {_channels(channels)}, the image is RGB: choose a model for RGB, such as "
-                "2D_versatile_he, or give one channel of the image as a grey image."
-            )
-        position = view.axes.leading
-    elif channels == 1:
-        position = view.axes.leading
-    else:
-        count = view.channel_count if "C" in view.axes.leading else 1
-        if count != channels:
-            what = f"{count} channels" if count > 1 else "one channel"
-            raise ModelError(
-                f"The model takes {_channels(channels)}, the image has {what}: choose a model for grey images, such as "
-                f"2D_versatile_fluo, or give an image with {channels} channels."
-            )
-        position = view.axes.leading.replace("C", "")
-        axes = position + "YX"
-    groups: dict[tuple[int, ...], list[PlaneIndex]] = {}
-    for plane in view.planes:
-        index = tuple(i for i, letter in zip(plane.index, view.axes.leading, strict=True) if letter in position)
-        groups.setdefault(index, []).append(plane)
-    return {index: tuple(group) for index, group in groups.items()}, axes
-
-
-def _channels(number: int) -> str:
-    return {1: "grey images (one channel)", 3: "RGB images (three channels)"}.get(number, f"{number} channels")
-
-
-def _normalised(view: ImageView, group: PlaneGroup, percentiles: tuple[float, float]) -> np.ndarray | None:
-    """(C, Y, X) float32, by percentiles of all channels together as StarDist's `normalize` does; None if constant."""
-    pixels = np.stack([view.read_pixels(plane) for plane in group])
-    flat = ImageView.of(pixels.reshape(-1, pixels.shape[-1]), "YX")
-    normalization = measure_normalization(flat, percentiles, max_pixels=pixels.size)
-    if normalization.is_flat(0):
-        return None
-    values = normalization.apply(pixels, 0)
-    return np.nan_to_num(values, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
+    count = sum(len(found.prob) for found in planes.values())
+    return Detected(labels, axes, planes, scale, thresholds, count)
 
 
 def _plane_steps(

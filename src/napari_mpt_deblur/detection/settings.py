@@ -11,7 +11,7 @@ from napari_mpt_deblur.errors import ParameterError
 from napari_mpt_deblur.images import Normalization
 
 if TYPE_CHECKING:
-    from napari_mpt_deblur.detection.folder import Detector
+    from napari_mpt_deblur.detection.folder import AnyDetector
 
 _SCALES = (1 / 16, 16.0)  # beyond it a diameter is a slip of the pen
 _AS_IT_IS = (0.5, 2.0)  # detectors are trained on a range of sizes: within it, interpolation costs more than it gains
@@ -67,12 +67,12 @@ class DetectionSettings:
         """Those to use with a model."""
         return Thresholds(self.prob or own.prob, self.nms or own.nms)
 
-    def scale(self, detector: Detector, calibrated_um: float | None = None) -> float:
+    def scale(self, detector: AnyDetector, calibrated_um: float | None = None) -> float:
         """Pixels that the model is to see for one of the image.
 
         Parameters
         ----------
-        detector : Detector
+        detector : Detector or TensorFlowDetector
         calibrated_um : float, optional
             Width of a pixel as the image itself states it: where nobody said otherwise, it counts if the model's
             pixels are less than half as wide, or more than twice.
@@ -83,7 +83,7 @@ class DetectionSettings:
             If the model does not say which diameter or pixel size it knows, or the scales are far apart.
         """
         for name, mine_first in (("nucleus_diameter_px", False), ("pixel_size_um", True)):
-            mine, known = getattr(self, name), getattr(detector.description, name)
+            mine, known = getattr(self, name), getattr(detector, name)
             if mine is None:
                 continue
             if known is None:
@@ -96,7 +96,7 @@ class DetectionSettings:
             if not _SCALES[0] <= scale <= _SCALES[1]:
                 raise ParameterError(f"The image would be scaled by {scale:.3g} for the model: check its {name}.")
             return float(scale)
-        known = detector.description.pixel_size_um
+        known = detector.pixel_size_um
         if calibrated_um and known:
             scale, (least, most), (low, high) = calibrated_um / known, _SCALES, _AS_IT_IS
             if least <= scale < low or high < scale <= most:

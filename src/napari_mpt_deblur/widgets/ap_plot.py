@@ -34,8 +34,9 @@ class PrecisionPlot(QWidget):
         return QSize(320, 220)
 
     def show_comparison(self, comparison: Comparison | None) -> None:
-        """Draw the curves; none without truth."""
+        """Draw the curves; without truth there are none, and no plot."""
         self._curve = comparison.curve if comparison is not None else ()
+        self.setVisible(bool(self._curve))
         self._truth = (comparison.truth or "") if comparison is not None else ""
         self.update()
 
@@ -64,8 +65,6 @@ class PrecisionPlot(QWidget):
         font.setPixelSize(11)
         painter.setFont(font)
         if not self._curve:
-            painter.setPen(_INK)
-            painter.drawText(page, Qt.AlignmentFlag.AlignCenter, "Without truth there is no average precision.")
             return
         frame = page.adjusted(_LEFT_PX, _TOP_PX, -_RIGHT_PX, -_BOTTOM_PX)
         thresholds = [score.threshold for score in self._curve]

@@ -23,7 +23,7 @@ from napari_mpt_deblur.detection.library import DEFAULT_DETECTOR
 from napari_mpt_deblur.widgets.ap_plot import PrecisionPlot
 from napari_mpt_deblur.widgets.comparison_table import ComparisonTable
 from napari_mpt_deblur.widgets.detect_controller import DetectController, Export
-from napari_mpt_deblur.widgets.detect_job import DetectMachinery, Outcome
+from napari_mpt_deblur.widgets.detect_outcome import DetectMachinery, Outcome
 from napari_mpt_deblur.widgets.detect_request import DetectSettings, Planes, TruthChoice, TruthKind
 from napari_mpt_deblur.widgets.detect_result import FATE_COLOURS, shown_fate
 from napari_mpt_deblur.widgets.fields import Choice, Entry, button, decimal, form, number, row, show_error
@@ -35,11 +35,12 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_mpt_deblur.detection import DetectorInfo
+    from napari_mpt_deblur.detection.ledger import Nucleus
 
 _WIDTH_PX = 360
 _NO_IMAGE = Entry("None: one image alone", "")
 _PLANES = (Entry("All planes", Planes.ALL), Entry("Current plane", Planes.CURRENT))
-_POOLING = (Entry("Nuclei of all planes pooled", True), Entry("Mean of the planes", False))
+_POOLING = (Entry("All planes pooled", True), Entry("Mean of the planes", False))
 _TRUTHS = (
     Entry("None", TruthChoice()),
     Entry("Pseudo-reference: sharpest plane of the stack", TruthChoice(TruthKind.SHARPEST_PLANE)),
@@ -55,7 +56,7 @@ _TIPS = {
     "after": "The restored image, to compare with. With none, nuclei are found in the image before alone.",
     "model": "The StarDist model. One of StarDist's published models is fetched when it is first used.",
     "folder": "A model folder that StarDist wrote: config.json, weights_best.h5 and thresholds.json.",
-    "percentiles": "Of each plane: the grey levels that become 0 and 1 for the model.",
+    "percentiles": "Per cent, of each plane: the grey levels that become 0 and 1 for the model.",
     "prob": "Least probability of a nucleus.",
     "nms": "Overlap from which the less likely of two nuclei is dropped.",
     "diameter": "Diameter of a typical nucleus in pixels: the image is brought to the scale that the model knows, and "
@@ -95,8 +96,8 @@ class DetectWidget(QWidget):
         self._models: tuple[Entry, ...] = ()
         self._folders: list[Entry] = []  # that the user chose
         self._load = button("Load from folder...", _TIPS["folder"])
-        self._low = decimal(_TIPS["percentiles"], maximum=100, step=0.5, decimals=2, unit=" %")
-        self._high = decimal(_TIPS["percentiles"], maximum=100, step=0.1, decimals=2, unit=" %")
+        self._low = decimal(_TIPS["percentiles"], maximum=100, step=0.5, decimals=2)
+        self._high = decimal(_TIPS["percentiles"], maximum=100, step=0.1, decimals=2)
         self._prob = decimal(_TIPS["prob"], maximum=0.99, step=0.05, decimals=2, at_0="The model's own")
         self._nms = decimal(_TIPS["nms"], maximum=0.99, step=0.05, decimals=2, at_0="The model's own")
         self._diameter = number(_TIPS["diameter"], "px", maximum=2000, step=1)
@@ -110,6 +111,7 @@ class DetectWidget(QWidget):
         self._progress.setTextVisible(False)
         self._status = _text()
         self._table, self._plot, self._notes = ComparisonTable(), PrecisionPlot(), _text()
+        self._plot.show_comparison(None)
         self._by_fate = QCheckBox("Colour by fate")
         self._by_fate.setToolTip(_TIPS["by fate"])
         self._by_fate.setChecked(True)
@@ -270,14 +272,17 @@ class DetectWidget(QWidget):
                 )
                 lines.append(f"{side.capitalize()}, {len(nuclei)}: {', '.join(counts)}")
         self._totals.setText("<br>".join(lines))
+        self._ledger.show_columns(self._nuclei())
         self._show.offer([_EVERY_FATE, *(Entry(fate.capitalize(), fate) for fate in FATE_COLOURS if fate in fates)])
         self._show_ledger()
 
     def _show_ledger(self) -> None:
-        comparison = self._outcome and self._outcome.comparison
-        nuclei = (*comparison.ledger.before, *comparison.ledger.after) if comparison else ()
         wanted = self._show.chosen
-        self._ledger.show_nuclei([nucleus for nucleus in nuclei if not wanted or shown_fate(nucleus) == wanted])
+        self._ledger.show_nuclei([nucleus for nucleus in self._nuclei() if not wanted or shown_fate(nucleus) == wanted])
+
+    def _nuclei(self) -> tuple[Nucleus, ...]:
+        comparison = self._outcome and self._outcome.comparison
+        return (*comparison.ledger.before, *comparison.ledger.after) if comparison else ()
 
     def _show_saves(self) -> None:
         comparison = self._outcome and self._outcome.comparison
@@ -305,7 +310,7 @@ class DetectWidget(QWidget):
                 ("After", self._after),
                 ("Model", self._model),
                 ("", self._load),
-                ("Grey levels", row(self._low, self._high)),
+                ("Percentiles", row(self._low, self._high)),
                 ("Probability", self._prob),
                 ("Overlap", self._nms),
                 ("Nucleus size", self._diameter),
@@ -318,8 +323,9 @@ class DetectWidget(QWidget):
         figures, nuclei = QWidget(), QWidget()
         layout = QVBoxLayout(figures)
         layout.addWidget(self._notes)
-        layout.addWidget(self._table, 1)
+        layout.addWidget(self._table)
         layout.addWidget(self._plot, 1)
+        layout.addStretch()
         layout = QVBoxLayout(nuclei)
         warning = _text()
         warning.setText(_NOT_FOR_MEASURING)
@@ -345,6 +351,8 @@ class DetectWidget(QWidget):
 def _model_entry(info: DetectorInfo) -> Entry:
     if info.problem:
         return Entry(f"{info.name} (cannot be used)", None, info.problem)
+    if info.description is None and info.path is not None:
+        return Entry(info.name, info.name, "Run by StarDist itself, with TensorFlow.")
     if info.description is None:
         return Entry(f"{info.name} (fetched when first used)", info.name, "Published by StarDist's authors.")
     parts = [info.description.description or "StarDist"]

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from napari_mpt_deblur.errors import ParameterError
 from napari_mpt_deblur.images.atomic import atomic_path
 from napari_mpt_deblur.widgets.detect_export import figures_json, table_csv
-from napari_mpt_deblur.widgets.detect_job import DetectStep, Outcome, detect_steps, detection_failure, survey_steps
+from napari_mpt_deblur.widgets.detect_job import detect_steps, detection_failure, survey_steps
+from napari_mpt_deblur.widgets.detect_outcome import DetectStep, Outcome
 from napari_mpt_deblur.widgets.detect_request import DetectRequest, TruthChoice, TruthKind, make_detect_request
 from napari_mpt_deblur.widgets.detect_result import FoundLayer, labels_layer
 from napari_mpt_deblur.widgets.job import Failure
@@ -99,12 +100,15 @@ class DetectController(RunController[DetectView]):
         self._colour()
 
     def go_to(self, nucleus: Nucleus) -> None:
-        """Show a nucleus of the ledger in the viewer."""
+        """Show a nucleus of the ledger in the viewer, with its image and not the other, which may cover it."""
         found = self._found.get(nucleus.image)
         if found is None:
             self._view.show_message(f"The labels {nucleus.image} were removed: detect again.")
             return
         try:
+            if not self._viewer.canvas.grid.enabled:  # else they lie beside each other
+                for side, other in self._found.items():  # the image after would cover the nuclei before
+                    other.show(self._viewer, side == nucleus.image)
             found.go_to(self._viewer, nucleus)
         except Exception as error:  # the layer may have been given other data since
             self._tell(error)
@@ -158,11 +162,15 @@ class DetectController(RunController[DetectView]):
             if found is not None and picture is not None:
                 source = run.sources[len(made)]
                 made[side] = source, labels_layer(source, picture, found, request.plane_index, outcome.record)
-        self._outcome, self._found = outcome, {side: above for side, (_, above) in made.items()}
+        earlier, self._outcome = self._found, outcome
+        self._found = {side: above for side, (_, above) in made.items()}
         self._colour()  # before napari draws them
         layers = self._viewer.layers
-        for source, above in made.values():
-            layers.insert(layers.index(source) + 1, above.layer)
+        for old in earlier.values():
+            old.layer.visible = False  # it would shine through
+        for side, (source, above) in made.items():
+            below = [source, *(old.layer for old_side, old in earlier.items() if old_side == side)]
+            layers.insert(max(map(layers.index, below)) + 1, above.layer)
             layers.selection.active = above.layer
         self._view.show_outcome(outcome)
         counts = [f"{outcome.before.count} nuclei"]

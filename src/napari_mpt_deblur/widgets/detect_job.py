@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_mpt_deblur.errors import LabelsError
+from napari_mpt_deblur.detection.evidence import grey_levels
+from napari_mpt_deblur.detection.labels import check_no_mask
 from napari_mpt_deblur.images.sharpness import sharpness
-from napari_mpt_deblur.images.view import ImageView
+from napari_mpt_deblur.widgets.detect_outcome import DetectMachinery, DetectStep, Found, Outcome
 from napari_mpt_deblur.widgets.detect_request import DetectRequest, Picture, TruthKind
 from napari_mpt_deblur.widgets.job import Failure, Stage, failure
 
 if TYPE_CHECKING:
-    from napari_mpt_deblur.detection import Detected, Detector, DetectorInfo
-    from napari_mpt_deblur.detection.comparison import Comparison
+    from napari_mpt_deblur.detection import AnyDetector, Detected
     from napari_mpt_deblur.detection.ledger import Probabilities, Side
 
 # of an image alone there is nothing to say about what became of its nuclei
@@ -31,85 +31,6 @@ _ALONE = (
 detection_failure = partial(
     failure, doing="Detection", less="detect in the current plane only", otherwise="on the CPU or with another model"
 )
-
-
-@dataclass(frozen=True)
-class DetectStep:
-    """How far a run is.
-
-    Attributes
-    ----------
-    done : float
-        Planes of all images; a tile is a part of one.
-    total : int
-    text : str
-        Where it is, for people.
-    """
-
-    done: float
-    total: int
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class DetectMachinery:
-    """What this computer and this installation offer.
-
-    Attributes
-    ----------
-    devices : tuple of str
-    default_device : str
-        What "auto" stands for.
-    models : tuple of DetectorInfo
-        Broken ones are among them and say why.
-    """
-
-    devices: tuple[str, ...]
-    default_device: str
-    models: tuple[DetectorInfo, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """The nuclei of one image.
-
-    Attributes
-    ----------
-    labels : ndarray
-        int32; every nucleus of the image has a number of its own.
-    axes : str
-        Of the labels: those of the image without colours, and without C where the model takes the channels together.
-    features : dict of str to ndarray
-        For the features table of a labels layer.
-    """
-
-    labels: np.ndarray
-    axes: str
-    features: dict[str, np.ndarray]
-
-    @property
-    def count(self) -> int:
-        return len(self.features["index"])
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What a run found.
-
-    Attributes
-    ----------
-    before : Found
-    after : Found or None
-    comparison : Comparison or None
-        None without an image after.
-    record : dict
-        What reproduces it, for JSON.
-    """
-
-    before: Found
-    after: Found | None
-    comparison: Comparison | None
-    record: dict[str, Any]
 
 
 def detect_steps(request: DetectRequest) -> Generator[Stage | DetectStep, None, Outcome | Failure]:
@@ -182,13 +103,13 @@ def _warm_up() -> Generator[Stage, None, None]:
     plane = np.pad(np.ones((2, 2), np.int32), 2)
     compare(plane, plane, plane, truth=plane)
     yield Stage("Starting the engine...")
-    from napari_mpt_deblur.widgets.detect_result import compile_colouring
+    from napari_mpt_deblur.widgets.detect_result import warm_up
 
-    compile_colouring()
+    warm_up()
 
 
-def _detect_all(request: DetectRequest, detector: Detector) -> Generator[Stage | DetectStep, None, Outcome]:
-    channels = detector.config.n_channel_in
+def _detect_all(request: DetectRequest, detector: AnyDetector) -> Generator[Stage | DetectStep, None, Outcome]:
+    channels = detector.n_channel_in
     crop = partial(_crop, index=request.plane_index, channels=channels)
     pictures = {"before": crop(request.before)}
     if request.after is not None:
@@ -197,7 +118,7 @@ def _detect_all(request: DetectRequest, detector: Detector) -> Generator[Stage |
     if request.truth_kind is TruthKind.SHARP_IMAGE and request.truth is not None:
         pictures["reference"] = crop(request.truth)
     elif request.truth_kind is TruthKind.SHARPEST_PLANE:
-        pictures["pseudo-reference"], note = yield from _sharpest(request.before, request.plane_index)
+        pictures["pseudo-reference"], note = yield from _sharpest(request.before, request.plane_index, channels)
         notes = (note,)
 
     total = sum(_plane_count(picture, channels) for picture in pictures.values())
@@ -209,7 +130,8 @@ def _detect_all(request: DetectRequest, detector: Detector) -> Generator[Stage |
         done += _plane_count(picture, channels)
 
     yield Stage("Comparing...")
-    before, raw = detected["before"], _grey(pictures["before"], detected["before"].axes)
+    before = detected["before"]
+    raw = grey_levels(pictures["before"].view(), before.axes)
     probabilities = {name: number_uniquely(detected[name]) for name in ("before", "after") if name in detected}
     record = _record(request, detector, before)
     if "after" not in detected:
@@ -220,7 +142,7 @@ def _detect_all(request: DetectRequest, detector: Detector) -> Generator[Stage |
             before.labels,
             raw,
             probabilities=(probabilities["before"], None),
-            pixel_size_um=request.before.pixel_size_um,
+            pixel_size_um=request.pixel_size_um,
         )
         features = entries.features("before")
         return Outcome(Found(before.labels, before.axes, {name: features[name] for name in _ALONE}), None, None, record)
@@ -230,17 +152,18 @@ def _detect_all(request: DetectRequest, detector: Detector) -> Generator[Stage |
     after, truth = detected["after"], None
     if request.truth_kind is TruthKind.LABELS and request.truth is not None:
         truth = np.asarray(crop(request.truth).data)
+        check_no_mask(truth, "truth")
     elif request.truth_kind is not TruthKind.NONE:
         truth = detected[request.truth_kind.value].labels
     comparison = compare(
         before.labels,
         after.labels,
         raw,
-        truth=None if truth is None else _spread(truth, before.labels.shape),
+        truth=truth,
         truth_is="truth" if truth is None else request.truth_kind.value,  # type: ignore[arg-type]
         pooled=request.pooled,
         probabilities=(probabilities["before"], probabilities["after"]),
-        pixel_size_um=request.before.pixel_size_um,
+        pixel_size_um=request.pixel_size_um,
     )
     comparison = replace(comparison, notes=(*notes, *comparison.notes))
     sides: dict[Side, Found] = {
@@ -251,12 +174,11 @@ def _detect_all(request: DetectRequest, detector: Detector) -> Generator[Stage |
 
 
 def _detect(
-    name: str, picture: Picture, detector: Detector, request: DetectRequest, done: int, total: int
+    name: str, picture: Picture, detector: AnyDetector, request: DetectRequest, done: int, total: int
 ) -> Generator[DetectStep, None, Detected]:
     from napari_mpt_deblur.detection import detection_steps
 
-    view = ImageView.of(picture.data, picture.axes, pixel_size_um=picture.pixel_size_um)
-    steps = detection_steps(view, detector, request.settings)
+    steps = detection_steps(picture.view(request.pixel_size_um), detector, request.settings)
     while True:
         try:
             at = next(steps)
@@ -305,29 +227,39 @@ def _plane_count(picture: Picture, channels: int) -> int:
     return math.prod(length for letter, length in lengths if letter not in together)
 
 
-def _sharpest(picture: Picture, index: tuple[int, ...] | None) -> Generator[Stage, None, tuple[Picture, str]]:
-    """The sharpest plane along Z of every position along the other axes, and which those are in a sentence."""
-    leading = picture.axes.leading
-    lengths = picture.grid[: len(leading)]
-    around = [
-        range(1) if letter == "Z" else range(length) if index is None else range(index[axis], index[axis] + 1)
-        for axis, (letter, length) in enumerate(zip(leading, lengths, strict=True))
+def _sharpest(
+    picture: Picture, index: tuple[int, ...] | None, channels: int
+) -> Generator[Stage, None, tuple[Picture, str]]:
+    """The sharpest plane along Z of every position along the other axes, and which those are in a sentence.
+
+    Channels that the model takes together have one sharpest plane.
+    """
+    leading, grid = picture.axes.leading, picture.grid
+    whole = "C" if channels > 1 else ""
+    first = index or (0,) * len(leading)
+    lengths = [
+        1 if letter == "Z" or (index is not None and letter not in whole) else length
+        for letter, length in zip(leading, grid, strict=False)
     ]
-    z_axis = leading.index("Z")
-    chosen, planes = [], []
-    for offset in np.ndindex(*map(len, around)):
-        position = [steps[i] for steps, i in zip(around, offset, strict=True)]
-        values = []
-        for z in range(lengths[z_axis]):
-            yield Stage(f"Looking for the sharpest plane: {z + 1} of {lengths[z_axis]}...")
+    data = np.empty((*lengths, *picture.data.shape[len(leading) :]), picture.data.dtype)
+    z_axis, chosen = leading.index("Z"), set()
+    for offset in np.ndindex(*(1 if letter in whole else n for letter, n in zip(leading, lengths, strict=True))):
+        position = [start + step for start, step in zip(first, offset, strict=True)]
+        best, best_sharpness = None, -math.inf
+        for z in range(grid[z_axis]):
+            yield Stage(f"Looking for the sharpest plane: {z + 1} of {grid[z_axis]}...")
             position[z_axis] = z
-            pixels = np.asarray(picture.data[tuple(position)])
-            values.append(sharpness(pixels[..., :3].mean(axis=-1) if picture.axes.has_samples else pixels))
-        position[z_axis] = int(np.argmax(values))
-        chosen.append(position[z_axis])
-        planes.append(np.asarray(picture.data[tuple(position)]))
-    data = np.stack(planes).reshape(*map(len, around), *planes[0].shape)
-    which = ", ".join(map(str, sorted(set(chosen))))
+            part = picture.plane(tuple(position), whole=whole)
+            value = sharpness(grey_levels(part.view(), "YX" if whole else leading).reshape(grid[-2:]))
+            if best is None or value > best_sharpness:
+                best, best_sharpness, best_z = part, value, z
+        assert best is not None  # no axis is empty
+        chosen.add(best_z)
+        key = tuple(
+            slice(None) if letter in whole else slice(i, i + 1) for letter, i in zip(leading, offset, strict=True)
+        )
+        data[key] = np.asarray(best.data)
+    which = ", ".join(map(str, sorted(chosen)))
     note = (
         f"The pseudo-reference is plane Z = {which} of {picture.name!r}, where the image before agrees with it by "
         "definition."
@@ -335,28 +267,7 @@ def _sharpest(picture: Picture, index: tuple[int, ...] | None) -> Generator[Stag
     return replace(picture, data=data), note
 
 
-def _grey(picture: Picture, axes: str) -> np.ndarray:
-    """The grey levels on the grid of labels: the mean of colours, and of channels that a model takes together."""
-    pixels = np.asarray(picture.data)
-    if picture.axes.has_samples:
-        pixels = pixels[..., :3].mean(axis=-1)
-    if "C" in picture.axes.leading and "C" not in axes:
-        pixels = pixels.mean(axis=picture.axes.leading.index("C"))
-    return pixels
-
-
-def _spread(truth: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """One plane of truth for all planes of a stack; truth of the same shape stays."""
-    try:
-        return np.broadcast_to(truth, shape)
-    except ValueError as error:
-        sizes = [" x ".join(map(str, lengths)) for lengths in (truth.shape, shape)]
-        raise LabelsError(
-            f"The truth ({sizes[0]}) does not fit the labels ({sizes[1]}): give one of the same planes."
-        ) from error
-
-
-def _record(request: DetectRequest, detector: Detector, detected: Detected) -> dict[str, Any]:
+def _record(request: DetectRequest, detector: AnyDetector, detected: Detected) -> dict[str, Any]:
     names: Mapping[str, Picture | None] = {
         "before": request.before,
         "after": request.after,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from napari_mpt_deblur.detection.settings import DetectionSettings
 from napari_mpt_deblur.errors import LabelsError, ParameterError
 from napari_mpt_deblur.images.axes import Axes
+from napari_mpt_deblur.images.view import ImageView
 from napari_mpt_deblur.widgets.geometry import current_index
 from napari_mpt_deblur.widgets.reading import full_resolution, layer_axes, pixel_size_um
 
@@ -82,6 +83,10 @@ class Picture:
         """Its shape without colours."""
         return tuple(self.data.shape)[: len(self.axes.leading) + 2]
 
+    def view(self, pixel_size_um: float | None = None) -> ImageView:
+        """For the engine."""
+        return ImageView.of(self.data, self.axes, pixel_size_um=pixel_size_um)
+
     def plane(self, index: tuple[int, ...], *, whole: str = "") -> Picture:
         """The part at one position along the leading axes, with as many dimensions as the whole.
 
@@ -130,6 +135,12 @@ class DetectRequest:
     settings: DetectionSettings
     plane_index: tuple[int, ...] | None
     pooled: bool
+
+    @property
+    def pixel_size_um(self) -> float | None:
+        """Of all its pictures, as they lie on one grid: the first that is known."""
+        pictures = (self.before, self.after, self.truth)
+        return next((p.pixel_size_um for p in pictures if p is not None and p.pixel_size_um is not None), None)
 
 
 def make_detect_request(viewer: ViewerModel, settings: DetectSettings, generation: int) -> DetectRequest:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_mpt_deblur.widgets.detect_job import Found
+from napari_mpt_deblur.widgets.detect_outcome import Found
 from napari_mpt_deblur.widgets.detect_request import Picture
 from napari_mpt_deblur.widgets.geometry import look_at, place
 from napari_mpt_deblur.widgets.result import METADATA_KEY
@@ -31,9 +31,13 @@ FATE_COLOURS: Mapping[str, str] = {
 }
 
 
-def compile_colouring() -> None:
-    """Have napari compile what colours labels, which takes it a second the first time: best before it is waited for."""
-    _colormap({1: "white"}).map(np.ones((1, 1), np.int32))
+def warm_up() -> None:
+    """Have napari compile what colours labels, and import what holds their features: a second each the first time."""
+    from napari.layers import Labels
+
+    plane = np.ones((1, 1), np.int32)
+    _colormap({1: "white"}).map(plane)
+    Labels(plane, features={"index": [1]})
 
 
 def _colormap(colours: dict[int | None, str]) -> DirectLabelColormap:
@@ -59,6 +63,8 @@ class FoundLayer:
     Attributes
     ----------
     layer : Labels
+    source : Image
+        In which they were found.
     axes, found_axes : str
         Of the layer and of the labels found, which may lack some.
     leading : tuple of int
@@ -66,10 +72,17 @@ class FoundLayer:
     """
 
     layer: Labels
+    source: Image
     axes: str
     found_axes: str
     leading: tuple[int, ...]
     _own_colours: Any = field(default=None, init=False)
+
+    def show(self, viewer: ViewerModel, visible: bool) -> None:
+        """Show or hide the nuclei and their image."""
+        for layer in (self.source, self.layer):
+            if layer in viewer.layers:
+                layer.visible = visible
 
     def go_to(self, viewer: ViewerModel, nucleus: Nucleus) -> None:
         """Show a nucleus: its plane, its place, its layer selected with its label."""
@@ -136,4 +149,4 @@ def labels_layer(
         features=found.features,
         metadata={METADATA_KEY: dict(record)},
     )
-    return FoundLayer(layer, axes, found.axes, found.labels.shape[:-2])
+    return FoundLayer(layer, source, axes, found.axes, found.labels.shape[:-2])

@@ -23,6 +23,8 @@ class _Column(NamedTuple):
 
 
 _RAW = "Measured on the image before, as recorded"
+_ROW_PX = 22
+_HEADING_MARGIN_PX = 16
 _JUDGED = {None: "", True: "right", False: "wrong"}
 _COLUMNS = (
     _Column("Image", lambda n: n.image, "In which of the two images the nucleus was found"),
@@ -30,9 +32,9 @@ _COLUMNS = (
     _Column("Label", lambda n: n.label, "Its number in the labels layer"),
     _Column("Plane", lambda n: n.plane, "Counted from 0 over all axes before Y and X"),
     _Column("Right", lambda n: _JUDGED[n.right], "Whether it matches a nucleus of the truth at IoU 0.5"),
+    _Column("Evidence", lambda n: n.evidence, f"{_RAW}: contrast in standard errors; below 3 there is none", 1),
     _Column("Area", lambda n: n.area_px, "In pixels"),
     _Column("Probability", lambda n: n.probability, "The detector's", 2),
-    _Column("Evidence", lambda n: n.evidence, f"{_RAW}: contrast in standard errors; below 3 there is none", 1),
     _Column("Contrast", lambda n: n.contrast, f"{_RAW}: nucleus minus surroundings, in units of the noise", 2),
     _Column("Mean", lambda n: n.mean_intensity, f"Mean intensity. {_RAW}", 1),
     _Column("Total", lambda n: n.total_intensity, f"Total intensity. {_RAW}", 0),
@@ -108,6 +110,9 @@ class LedgerTable(QTableView):
         assert columns is not None
         rows.hide()
         columns.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+        columns.setMinimumSectionSize(_ROW_PX)
+        rows.setMinimumSectionSize(_ROW_PX)
+        rows.setDefaultSectionSize(_ROW_PX)
         columns.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)  # in the ledger's own order at first
         self.setSortingEnabled(True)
         self.clicked.connect(self._choose)
@@ -119,7 +124,15 @@ class LedgerTable(QTableView):
         header = self.horizontalHeader()
         assert header is not None
         self._model.sort(header.sortIndicatorSection(), header.sortIndicatorOrder())
-        self.resizeColumnsToContents()
+        for number, column in enumerate(_COLUMNS):  # narrow: a heading needs its arrow only while it is sorted by
+            heading = header.fontMetrics().horizontalAdvance(column.title) + _HEADING_MARGIN_PX
+            self.setColumnWidth(number, max(heading, self.sizeHintForColumn(number)))
+
+    def show_columns(self, nuclei: Sequence[Nucleus]) -> None:
+        """Show the columns that say something of these nuclei; the others take no room."""
+        for number, column in enumerate(_COLUMNS):
+            values = {column.value(nucleus) for nucleus in nuclei}
+            self.setColumnHidden(number, values <= {None, ""} or (column.title == "Plane" and values == {0}))
 
     def _choose(self, index: QModelIndex) -> None:
         self.chosen.emit(self._model.nuclei[index.row()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from napari_mpt_deblur.widgets.detect_job import DetectMachinery, Outcome
+from napari_mpt_deblur.widgets.detect_outcome import DetectMachinery, Outcome
 from napari_mpt_deblur.widgets.detect_request import DetectSettings, TruthChoice
 from napari_mpt_deblur.widgets.job import Machinery
 from napari_mpt_deblur.widgets.request import Settings
