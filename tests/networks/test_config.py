@@ -95,6 +95,17 @@ def test_is_frozen_and_hashable() -> None:
         ({"window_attention": "linear"}, "window_attention"),
         ({"channel_attention": "cosine"}, "channel_attention"),
         ({"global_residual": None}, "global_residual"),
+        ({"branches": ["cswa"]}, "two attentions"),
+        ({"branches": "cswa"}, "two attentions"),
+        ({"branches": ["cswa", "wa"]}, "each of branches must be one of cswa, isca"),
+        ({"down_sampling": "mean"}, "down_sampling must be one of average, max, convolution, bicubic"),
+        ({"down_projection": "linear"}, "down_projection"),
+        ({"np_conv": 1}, "np_conv must be one of true, false"),
+        ({"window_shift": "no"}, "window_shift"),
+        ({"fefn_join": "sum"}, "fefn_join"),
+        ({"fefn_activate": "x3"}, "fefn_activate"),
+        ({"fefn_shortcut": True}, "fefn_shortcut"),
+        ({"fefn_join": "add", "fefn_activate": "both"}, "set fefn_join to multiply"),
     ],
 )
 def test_bad_values_are_refused(change: dict[str, Any], message: str) -> None:
@@ -104,9 +115,21 @@ def test_bad_values_are_refused(change: dict[str, Any], message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@every_preset
+def test_a_file_that_says_nothing_of_variants_holds_the_papers_blocks(config: MPTConfig) -> None:
+    """As files do that were written before there were any."""
+    variants = ("branches", "down_sampling", "down_projection", "np_conv", "window_shift")
+    variants += ("fefn_join", "fefn_activate", "fefn_shortcut")
+    values = config.to_dict()
+    for name in variants:
+        del values[name]
+    assert MPTConfig.from_dict(values) == config
+
+
 @pytest.mark.parametrize(
     "values",
     [
+        {"branches": None},
         {"widow": 8},
         {"dims": 8},
         {"scales": 1.0},

@@ -47,6 +47,28 @@ def test_cswa(scale: float, size: tuple[int, int], shift: bool, attention: str) 
     np.testing.assert_allclose(module(x).detach().numpy(), np.stack(expected), **TOLERANCE)
 
 
+@pytest.mark.parametrize("shift", [False, True])
+@pytest.mark.parametrize("scale", [1, 1 / 2, 1 / 4])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {"down_projection": "plain"},
+        {"down_projection": "none"},
+        {"down_sampling": "max"},
+        {"down_sampling": "convolution"},
+        {"down_sampling": "bicubic"},
+        {"down_sampling": "bicubic", "down_projection": "none", "np_conv": False},
+        {"np_conv": False},
+    ],
+)
+def test_cswa_variants(variant: dict, scale: float, shift: bool) -> None:
+    options = {"heads": 2, "scale": scale, "window": 4, "shift": shift, "attention": "scaled"} | variant
+    module = randomised(CrossScaleWindowAttention(6, **options))
+    x = image(1, 6, 16, 32)
+    expected = plain.cswa(x[0].numpy(), plain.weights_of(module), **options)
+    np.testing.assert_allclose(module(x)[0].detach().numpy(), expected, **TOLERANCE)
+
+
 @pytest.mark.parametrize("attention", ["normalised", "literal"])
 @pytest.mark.parametrize("heads", [1, 3])
 def test_isca(heads: int, attention: str) -> None:
@@ -56,16 +78,31 @@ def test_isca(heads: int, attention: str) -> None:
     np.testing.assert_allclose(module(x).detach().numpy(), np.stack(expected), **TOLERANCE)
 
 
-def test_fefn() -> None:
-    module = randomised(FeatureEnhancingFeedForward(6, 2.6))
-    spatial, channel = image(2, 2, 6, 5, 9)
+@pytest.mark.parametrize("shortcut", ["x1", "x2", "none"])
+@pytest.mark.parametrize(
+    ("join", "activate"),
+    [*(("multiply", activate) for activate in ("x1", "x2", "both", "none")), ("concatenate", "x2"), ("add", "x2")],
+)
+def test_fefn(join: str, activate: str, shortcut: str) -> None:
+    options = join, activate, shortcut
+    module = randomised(FeatureEnhancingFeedForward(6, 2.6, *options))
+    x1, x2 = image(2, 2, 6, 5, 9)
     expected = [
-        plain.fefn(*pair, plain.weights_of(module)) for pair in zip(spatial.numpy(), channel.numpy(), strict=True)
+        plain.fefn(*pair, plain.weights_of(module), *options) for pair in zip(x1.numpy(), x2.numpy(), strict=True)
     ]
-    np.testing.assert_allclose(module(spatial, channel).detach().numpy(), np.stack(expected), **TOLERANCE)
+    np.testing.assert_allclose(module(x1, x2).detach().numpy(), np.stack(expected), **TOLERANCE)
 
 
-@pytest.mark.parametrize("variant", [{}, {"window_attention": "cosine", "channel_attention": "literal", "stem": 1}])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {},
+        {"window_attention": "cosine", "channel_attention": "literal", "stem": 1},
+        {"branches": ("cswa", "cswa"), "window_shift": False},
+        {"branches": ("isca", "isca"), "fefn_join": "add"},
+        {"branches": ("isca", "cswa"), "down_sampling": "max", "down_projection": "plain", "fefn_shortcut": "x2"},
+    ],
+)
 def test_whole_network(variant: dict) -> None:
     config = replace(MPTConfig.tiny(in_channels=2), **variant)
     network = randomised(MPT(config))

@@ -50,7 +50,7 @@ def depthwise(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return np.concatenate([convolution(x[c : c + 1], weight[c : c + 1]) for c in range(len(x))])
 
 
-def np_conv(x: np.ndarray, weights: Weights) -> np.ndarray:
+def neighbouring(x: np.ndarray, weights: Weights) -> np.ndarray:
     return depthwise(linear(x, weights("0.weight")), weights("1.weight"))
 
 
@@ -76,18 +76,75 @@ def average_pool(x: np.ndarray, factor: int) -> np.ndarray:
     return out
 
 
+def max_pool(x: np.ndarray, factor: int) -> np.ndarray:
+    out = np.zeros((x.shape[0], x.shape[1] // factor, x.shape[2] // factor))
+    for y in range(out.shape[1]):
+        for z in range(out.shape[2]):
+            out[:, y, z] = x[:, y * factor : (y + 1) * factor, z * factor : (z + 1) * factor].max((1, 2))
+    return out
+
+
+def patch_convolution(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Of each channel by itself, the stride as large as the kernel; `weight` (C, 1, factor, factor)."""
+    factor = weight.shape[-1]
+    out = np.zeros((x.shape[0], x.shape[1] // factor, x.shape[2] // factor))
+    for y in range(out.shape[1]):
+        for z in range(out.shape[2]):
+            patch = x[:, y * factor : (y + 1) * factor, z * factor : (z + 1) * factor]
+            out[:, y, z] = (patch * weight[:, 0]).sum((1, 2))
+    return out
+
+
+def bicubic(x: np.ndarray, factor: int) -> np.ndarray:
+    """Keys' cubic (a = -1/2), widened by the factor against aliasing; beyond the map's edge no pixel counts."""
+
+    def cubic(t: float) -> float:
+        t = abs(t)
+        if t < 1:
+            return 1.5 * t**3 - 2.5 * t**2 + 1
+        return -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2 if t < 2 else 0.0
+
+    def matrix(size: int) -> np.ndarray:
+        rows = np.array([[cubic((i + 0.5) / factor - (o + 0.5)) for i in range(size)] for o in range(size // factor)])
+        return rows / rows.sum(1, keepdims=True)
+
+    return np.einsum("oi,cij,pj->cop", matrix(x.shape[1]), x, matrix(x.shape[2]))
+
+
+def scale_down(x: np.ndarray, weights: Weights, factor: int, sampling: str, projection: str) -> np.ndarray:
+    if factor == 1:
+        return x
+    if sampling == "convolution":
+        small = patch_convolution(x, weights("convolution.weight"))
+    else:
+        small = {"average": average_pool, "max": max_pool, "bicubic": bicubic}[sampling](x, factor)
+    if projection == "none":
+        return small
+    projected = linear(small, weights("project.weight"))
+    return small + projected if projection == "residual" else projected
+
+
 def cswa(
-    x: np.ndarray, weights: Weights, *, heads: int, scale: float, window: int, shift: bool, attention: str
+    x: np.ndarray,
+    weights: Weights,
+    *,
+    heads: int,
+    scale: float,
+    window: int,
+    shift: bool,
+    attention: str,
+    down_sampling: str = "average",
+    down_projection: str = "residual",
+    np_conv: bool = True,
 ) -> np.ndarray:
     """Cross-scale window attention, without the residual."""
     factor, m = round(1 / scale), window
     channels, height, width = x.shape
-    small = x
-    if factor > 1:
-        pooled = average_pool(x, factor)
-        small = pooled + linear(pooled, weights("scale_down.project.weight"))
-    q = np_conv(x, inside(weights, "query"))
-    kv = np_conv(small, inside(weights, "key_value"))
+    small = scale_down(x, inside(weights, "scale_down"), factor, down_sampling, down_projection)
+    if np_conv:
+        q, kv = neighbouring(x, inside(weights, "query")), neighbouring(small, inside(weights, "key_value"))
+    else:
+        q, kv = linear(x, weights("query.weight")), linear(small, weights("key_value.weight"))
     k, v = kv[:channels], kv[channels:]
     moved = m // 2 if shift else 0
     q = np.roll(q, (-moved * factor, -moved * factor), (1, 2))
@@ -149,7 +206,7 @@ def isca(x: np.ndarray, weights: Weights, *, heads: int, attention: str) -> np.n
     """Intra-scale channel attention, without the residual."""
     channels = x.shape[0]
     d = channels // heads
-    qkv = np_conv(x, inside(weights, "query_key_value"))
+    qkv = neighbouring(x, inside(weights, "query_key_value"))
     q, k, v = qkv[:channels], qkv[channels : 2 * channels], qkv[2 * channels :]
     out = np.zeros_like(x)
     for head in range(heads):
@@ -167,33 +224,60 @@ def isca(x: np.ndarray, weights: Weights, *, heads: int, attention: str) -> np.n
     return linear(out, weights("project.weight"))
 
 
-def fefn(spatial: np.ndarray, channel: np.ndarray, weights: Weights) -> np.ndarray:
+def fefn(
+    first: np.ndarray,
+    second: np.ndarray,
+    weights: Weights,
+    join: str = "multiply",
+    activate: str = "x2",
+    shortcut: str = "x1",
+) -> np.ndarray:
     """Feature-enhancing feed-forward network, with its shortcut (equation 3)."""
-    x1 = linear(layer_norm(spatial, inside(weights, "spatial_norm")), weights("spatial.weight"))
-    x2 = np_conv(layer_norm(channel, inside(weights, "channel_norm")), inside(weights, "channel"))
-    return linear(gelu(x2) * x1, weights("project.weight")) + spatial
+    x1 = linear(layer_norm(first, inside(weights, "spatial_norm")), weights("spatial.weight"))
+    x2 = neighbouring(layer_norm(second, inside(weights, "channel_norm")), inside(weights, "channel"))
+    joined = {
+        "concatenate": lambda: gelu(np.concatenate([x1, x2])),
+        "add": lambda: gelu(x1 + x2),
+        "multiply": lambda: {
+            "x1": gelu(x1) * x2,
+            "x2": x1 * gelu(x2),
+            "both": gelu(x1) * gelu(x2),
+            "none": x1 * x2,
+        }[activate],
+    }[join]()
+    return linear(joined, weights("project.weight")) + {"x1": first, "x2": second, "none": 0}[shortcut]
 
 
 def mpt(image: np.ndarray, weights: Weights, config) -> np.ndarray:
     """The whole network, for configurations that add the image at the end."""
     stages = len(config.dims)
 
+    def attention(n: np.ndarray, kind: str, part: Weights, stage: int, j: int) -> np.ndarray:
+        heads = config.heads[stage]
+        if kind == "isca":
+            return isca(n, part, heads=heads, attention=config.channel_attention)
+        return cswa(
+            n,
+            part,
+            heads=heads,
+            scale=config.scales[stage][j],
+            window=config.window,
+            shift=config.window_shift and (j + 1) in range(2, 100, 2),  # sub-blocks 2, 4, 6, counted from 1
+            attention=config.window_attention,
+            down_sampling=config.down_sampling,
+            down_projection=config.down_projection,
+            np_conv=config.np_conv,
+        )
+
     def block(x: np.ndarray, name: str, stage: int) -> np.ndarray:
-        for j, scale in enumerate(config.scales[stage]):
+        one, two = config.branches
+        for j in range(len(config.scales[stage])):
             part = inside(weights, f"{name}.{j}")
             n = layer_norm(x, inside(part, "norm"))
-            heads = config.heads[stage]
-            spatial = x + cswa(
-                n,
-                inside(part, "cswa"),
-                heads=heads,
-                scale=scale,
-                window=config.window,
-                shift=(j + 1) in range(2, 100, 2),  # sub-blocks 2, 4, 6, counted from 1
-                attention=config.window_attention,
-            )
-            channel = x + isca(n, inside(part, "isca"), heads=heads, attention=config.channel_attention)
-            x = fefn(spatial, channel, inside(part, "fefn"))
+            first = x + attention(n, one, inside(part, one), stage, j)
+            second = x + attention(n, two, inside(part, two if two != one else f"{two}_2"), stage, j)
+            joining = config.fefn_join, config.fefn_activate, config.fefn_shortcut
+            x = fefn(first, second, inside(part, "fefn"), *joining)
         return x
 
     x = convolution(unshuffle(image, config.stem), weights("input.weight"))

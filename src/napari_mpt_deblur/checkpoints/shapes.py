@@ -11,11 +11,11 @@ from napari_mpt_deblur.networks.mpt import MPT
 def index_bytes(config: MPTConfig) -> int:
     """Memory of the tables that a network makes for itself when it is built; no file's size bounds them.
 
-    Each sub-block looks its position biases up by a table of M^2 x M^2 whole numbers.
+    Each CSWA looks its position biases up by a table of M^2 x M^2 whole numbers.
     """
     encoder = [len(scales) for scales in config.scales]
     sub_blocks = sum(encoder) + sum(encoder[:-1])  # the decoder has no block of the last stage
-    return sub_blocks * config.window**4 * 8
+    return sub_blocks * config.branches.count("cswa") * config.window**4 * 8
 
 
 def network_shapes(config: MPTConfig, most_parameters: int) -> dict[str, tuple[int, ...]] | None:

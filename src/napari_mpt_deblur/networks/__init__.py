@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from napari_mpt_deblur.networks.config import MPTConfig
+from napari_mpt_deblur.networks.variants import VARIANTS, network_variant
 
 if TYPE_CHECKING:
     from napari_mpt_deblur.networks.attention import CrossScaleWindowAttention, IntraScaleChannelAttention
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MPT",
+    "VARIANTS",
     "CrossScaleWindowAttention",
     "FeatureEnhancingFeedForward",
     "IntraScaleChannelAttention",
@@ -23,6 +25,7 @@ __all__ = [
     "PyramidBlock",
     "ScaleDown",
     "SubBlock",
+    "network_variant",
 ]
 
 _ROOMS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_mpt_deblur.networks.channel_pool import ChannelPool
+from napari_mpt_deblur.networks.config import ChannelAttention, DownProjection, DownSampling, WindowAttention
 from napari_mpt_deblur.networks.layers import ChannelLinear, NPConv, ScaleDown
 
 _MASKED = -1e4  # exp() of it is exactly 0 (not a slow subnormal), and half precision can hold it
@@ -35,6 +35,8 @@ class CrossScaleWindowAttention(nn.Module):
         Whether windows are shifted by M/2 (in pixels of the down-scaled map).
     attention : {"scaled", "cosine"}
         How products of queries and keys are scaled; see `MPTConfig.window_attention`.
+    down_sampling, down_projection, np_conv
+        Variants; see `MPTConfig`.
     """
 
     def __init__(
@@ -44,16 +46,20 @@ class CrossScaleWindowAttention(nn.Module):
         scale: float,
         window: int,
         shift: bool,
-        attention: Literal["scaled", "cosine"] = "scaled",
+        attention: WindowAttention = "scaled",
+        down_sampling: DownSampling = "average",
+        down_projection: DownProjection = "residual",
+        np_conv: bool = True,
     ) -> None:
         super().__init__()
         self.heads, self.window, self.attention = heads, window, attention
         self.relative_index: Tensor
         self.factor = round(1 / scale)
         self.shift = window // 2 if shift else 0
-        self.scale_down = ScaleDown(dim, self.factor)
-        self.query = NPConv(dim, dim)
-        self.key_value = NPConv(dim, 2 * dim)
+        self.scale_down = ScaleDown(dim, self.factor, down_sampling, down_projection)
+        projection = NPConv if np_conv else ChannelLinear
+        self.query = projection(dim, dim)
+        self.key_value = projection(dim, 2 * dim)
         self.project = ChannelLinear(dim, dim)
         self.position_bias = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
         nn.init.trunc_normal_(self.position_bias, std=0.02)
@@ -110,7 +116,7 @@ class IntraScaleChannelAttention(nn.Module):
         See `MPTConfig.channel_attention`.
     """
 
-    def __init__(self, dim: int, heads: int, attention: Literal["normalised", "literal"] = "normalised") -> None:
+    def __init__(self, dim: int, heads: int, attention: ChannelAttention = "normalised") -> None:
         super().__init__()
         self.heads, self.attention = heads, attention
         self.query_key_value = NPConv(dim, 3 * dim)

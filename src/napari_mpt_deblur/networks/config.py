@@ -4,14 +4,35 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from difflib import get_close_matches
+from typing import Any, Literal, get_args
 
 from napari_mpt_deblur.errors import ModelError
+
+Branch = Literal["cswa", "isca"]
+WindowAttention = Literal["scaled", "cosine"]
+ChannelAttention = Literal["normalised", "literal"]
+GlobalResidual = Literal["image", "features"]
+DownSampling = Literal["average", "max", "convolution", "bicubic"]
+DownProjection = Literal["residual", "plain", "none"]
+Join = Literal["multiply", "concatenate", "add"]
+Activate = Literal["x2", "x1", "both", "none"]
+Shortcut = Literal["x1", "x2", "none"]
 
 STAGES = 4
 _MAX_DIM = 4096
 _MAX_SUB_BLOCKS = 64
 _MAX_MULTIPLE_PX = 2048  # the smallest image is padded to a square of it
+_CHOICES = {
+    "window_attention": get_args(WindowAttention),
+    "channel_attention": get_args(ChannelAttention),
+    "global_residual": get_args(GlobalResidual),
+    "down_sampling": get_args(DownSampling),
+    "down_projection": get_args(DownProjection),
+    "fefn_join": get_args(Join),
+    "fefn_activate": get_args(Activate),
+    "fefn_shortcut": get_args(Shortcut),
+}
 
 
 @dataclass(frozen=True)
@@ -44,6 +65,29 @@ class MPTConfig:
     global_residual : {"image", "features"}
         What is added before the output: the image after the last convolution, or the first convolution's features
         before it (Figure 2).
+    branches : tuple of str
+        The two attentions of a sub-block, each ``"cswa"`` or ``"isca"``: the first gives x1, the second x2
+        (Table 3). Scales that are all 1 make plain window attention of CSWA.
+    down_sampling : {"average", "max", "convolution", "bicubic"}
+        How CSWA scales its map down (Table 9): average or maximum pooling, a depth-wise convolution whose stride is
+        its kernel, or bicubic interpolation with antialiasing.
+    down_projection : {"residual", "plain", "none"}
+        The linear layer after it: with a shortcut, without, or neither of the two (Table 9).
+    np_conv : bool
+        Whether CSWA's projections end in a 3x3 convolution over the whole map, or are linear layers only (Table 9).
+    window_shift : bool
+        Whether every other sub-block has shifted windows (Table 9).
+    fefn_join : {"multiply", "concatenate", "add"}
+        How the feed-forward network joins its branches; ``"concatenate"`` and ``"add"`` are followed by GELU (Table 4).
+    fefn_activate : {"x2", "x1", "both", "none"}
+        What GELU is applied to before branches are multiplied; ``"x1"`` is Table 4's reversed structure.
+    fefn_shortcut : {"x1", "x2", "none"}
+        Which branch, as it came, is added to the feed-forward network's result.
+
+    Notes
+    -----
+    What does not stand in a model file has the value given here: the paper's network. `networks.variants` names the
+    variants of the paper's tables.
 
     Raises
     ------
@@ -63,16 +107,26 @@ class MPTConfig:
     window: int = 8
     expansion: float = 2.6
     stem: int = 1
-    window_attention: Literal["scaled", "cosine"] = "scaled"
-    channel_attention: Literal["normalised", "literal"] = "normalised"
-    global_residual: Literal["image", "features"] = "image"
+    window_attention: WindowAttention = "scaled"
+    channel_attention: ChannelAttention = "normalised"
+    global_residual: GlobalResidual = "image"
+    branches: tuple[Branch, Branch] = ("cswa", "isca")
+    down_sampling: DownSampling = "average"
+    down_projection: DownProjection = "residual"
+    np_conv: bool = True
+    window_shift: bool = True
+    fefn_join: Join = "multiply"
+    fefn_activate: Activate = "x2"
+    fefn_shortcut: Shortcut = "x1"
 
     def __post_init__(self) -> None:
         # TOML, JSON and safetensors headers bring lists
         object.__setattr__(self, "dims", tuple(self.dims))
         object.__setattr__(self, "heads", tuple(self.heads))
         object.__setattr__(self, "scales", tuple(tuple(float(s) for s in stage) for stage in self.scales))
-        _validate(self)
+        object.__setattr__(self, "branches", tuple(self.branches))
+        _validate_shape(self)
+        _validate_variant(self)
 
     @classmethod
     def paper(cls, in_channels: int = 3) -> MPTConfig:
@@ -129,9 +183,10 @@ class MPTConfig:
         if not isinstance(values, dict):
             raise ModelError("The network configuration is not a table of names and values; the file is damaged.")
         known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
+        unknown = sorted(map(str, set(values) - known))
         if unknown:
-            raise ModelError(f"Unknown network setting {unknown[0]!r}; known are {', '.join(sorted(known))}.")
+            (nearest,) = get_close_matches(unknown[0], known, n=1, cutoff=0)
+            raise ModelError(f"Unknown network setting {unknown[0][:80]!r}; the nearest known is {nearest!r}.")
         try:
             return cls(**values)
         except ModelError:
@@ -140,7 +195,7 @@ class MPTConfig:
             raise ModelError(f"The network configuration is damaged: {error}.") from error
 
 
-def _validate(config: MPTConfig) -> None:
+def _validate_shape(config: MPTConfig) -> None:
     _whole(config.in_channels, "in_channels", 1, 64)
     _whole(config.window, "window", 2, 64)
     if config.window % 2:
@@ -175,9 +230,21 @@ def _validate(config: MPTConfig) -> None:
             f"windows, scales and stem accept sizes that are multiples of {config.size_multiple} pixels only; "
             f"at most {_MAX_MULTIPLE_PX} fit a computer's memory."
         )
-    _choice(config.window_attention, "window_attention", ("scaled", "cosine"))
-    _choice(config.channel_attention, "channel_attention", ("normalised", "literal"))
-    _choice(config.global_residual, "global_residual", ("image", "features"))
+
+
+def _validate_variant(config: MPTConfig) -> None:
+    if len(config.branches) != 2:
+        raise ModelError(f"branches must be two attentions; got {config.branches}.")
+    for branch in config.branches:
+        _choice(branch, "each of branches", get_args(Branch))
+    for name, choices in _CHOICES.items():
+        _choice(getattr(config, name), name, choices)
+    for name in ("np_conv", "window_shift"):
+        _choice(getattr(config, name), name, (True, False))
+    if config.fefn_join != "multiply" and config.fefn_activate != "x2":
+        raise ModelError(
+            "fefn_activate is for branches that are multiplied: leave it out, or set fefn_join to multiply."
+        )
 
 
 def _whole(value: object, name: str, low: int, high: int) -> None:
@@ -185,6 +252,6 @@ def _whole(value: object, name: str, low: int, high: int) -> None:
         raise ModelError(f"{name} must be a whole number from {low} to {high}; got {value!r}.")
 
 
-def _choice(value: object, name: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ModelError(f"{name} must be one of {', '.join(choices)}; got {value!r}.")
+def _choice(value: object, name: str, choices: tuple[str | bool, ...]) -> None:
+    if type(value) is not type(choices[0]) or value not in choices:
+        raise ModelError(f"{name} must be one of {', '.join(map(str, choices)).lower()}; got {value!r}.")

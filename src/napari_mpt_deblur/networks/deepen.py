@@ -7,15 +7,16 @@ from dataclasses import replace
 
 import torch
 
-from napari_mpt_deblur.networks.mpt import MPT, PyramidBlock
+from napari_mpt_deblur.errors import ModelError
+from napari_mpt_deblur.networks.mpt import MPT, PyramidBlock, branch_names
 
 
 def deepened(network: MPT, stages: Collection[int]) -> MPT:
     """The same function with twice the sub-blocks at some stages.
 
     Every local scale of such a stage comes twice, so that each has windows that are shifted and windows that are not.
-    The new sub-blocks are the identity at first: the last projections of their CSWA and FEFN are zero, and their
-    shortcuts remain (Chen et al. 2016, Net2Net, section 2.3, by another route).
+    The new sub-blocks are the identity at first: the last projections of FEFN and of the attention that its shortcut
+    carries are zero, and their shortcuts remain (Chen et al. 2016, Net2Net, section 2.3, by another route).
 
     Parameters
     ----------
@@ -27,8 +28,16 @@ def deepened(network: MPT, stages: Collection[int]) -> MPT:
     -------
     MPT
         On the CPU; shares no memory with `network`.
+
+    Raises
+    ------
+    ModelError
+        If the network's FEFN has no shortcut: then no sub-block can be the identity.
     """
     config = network.config
+    if config.fefn_shortcut == "none":
+        raise ModelError("A network whose FEFN has no shortcut cannot be deepened: its new sub-blocks would change it.")
+    carried = branch_names(config)[0 if config.fefn_shortcut == "x1" else 1]
     scales = tuple(
         tuple(scale for scale in of_stage for _ in range(2)) if stage in stages else of_stage
         for stage, of_stage in enumerate(config.scales)
@@ -47,7 +56,7 @@ def deepened(network: MPT, stages: Collection[int]) -> MPT:
                 if place in places:
                     weights |= {prefix + name: values for name, values in old[places[place]].state_dict().items()}
                 else:
-                    for name in ("cswa.project.weight", "fefn.project.weight"):
+                    for name in (f"{carried}.project.weight", "fefn.project.weight"):
                         weights[prefix + name] = torch.zeros_like(weights[prefix + name])
     deepened_blocks = tuple(f"{path}.{stage}." for path in ("encoder", "decoder") for stage in stages)
     weights |= {n: values for n, values in network.state_dict().items() if not n.startswith(deepened_blocks)}

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_mpt_deblur.networks.config import DownProjection, DownSampling
+
 
 class ChannelNorm(nn.LayerNorm):
     """Layer normalisation over the channels of each pixel."""
@@ -54,18 +56,47 @@ class ScaleDown(nn.Module):
     channels : int
     factor : int
         1/S; 1 leaves the map as it is and holds no weights.
+    sampling, projection : str
+        See `MPTConfig.down_sampling` and `MPTConfig.down_projection`.
     """
 
-    def __init__(self, channels: int, factor: int) -> None:
+    def __init__(
+        self, channels: int, factor: int, sampling: DownSampling = "average", projection: DownProjection = "residual"
+    ) -> None:
         super().__init__()
-        self.factor = factor
-        self.project = ChannelLinear(channels, channels) if factor > 1 else None
+        self.factor, self.sampling, self.shortcut = factor, sampling, projection == "residual"
+        scales, projects = factor > 1, factor > 1 and projection != "none"
+        self.convolution = _PatchMean(channels, factor) if scales and sampling == "convolution" else None
+        self.project = ChannelLinear(channels, channels) if projects else None
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.project is None:
+        if self.factor == 1:
             return x
-        pooled = F.avg_pool2d(x, self.factor)  # (N, C, H S, W S)
-        return pooled + self.project(pooled)
+        sampled = self._sample(x)  # (N, C, H S, W S)
+        if self.project is None:
+            return sampled
+        projected = self.project(sampled)
+        return sampled + projected if self.shortcut else projected
+
+    def _sample(self, x: Tensor) -> Tensor:
+        if self.convolution is not None:
+            return self.convolution(x)
+        if self.sampling == "max":
+            return F.max_pool2d(x, self.factor)
+        if self.sampling == "bicubic":
+            exact = x.to(torch.promote_types(x.dtype, torch.float32))  # torch has no such filter in half precision
+            return F.interpolate(exact, scale_factor=1 / self.factor, mode="bicubic", antialias=True).to(x.dtype)
+        return F.avg_pool2d(x, self.factor)
+
+
+class _PatchMean(nn.Conv2d):
+    """A depth-wise convolution whose stride is its kernel; it starts as average pooling."""
+
+    def __init__(self, channels: int, factor: int) -> None:
+        super().__init__(channels, channels, factor, stride=factor, groups=channels, bias=False)
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.weight, 1 / self.kernel_size[0] ** 2)
 
 
 class StageDown(nn.Sequential):

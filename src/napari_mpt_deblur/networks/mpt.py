@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from napari_mpt_deblur.errors import ImageError
 from napari_mpt_deblur.networks.attention import CrossScaleWindowAttention, IntraScaleChannelAttention
-from napari_mpt_deblur.networks.config import MPTConfig
+from napari_mpt_deblur.networks.config import Branch, MPTConfig
 from napari_mpt_deblur.networks.feed_forward import FeatureEnhancingFeedForward
 from napari_mpt_deblur.networks.layers import ChannelNorm, StageDown, StageUp, as_channels_last
 
@@ -20,13 +20,39 @@ class SubBlock(nn.Module):
     def __init__(self, config: MPTConfig, dim: int, heads: int, scale: float, shift: bool) -> None:
         super().__init__()
         self.norm = ChannelNorm(dim)
-        self.cswa = CrossScaleWindowAttention(dim, heads, scale, config.window, shift, config.window_attention)
-        self.isca = IntraScaleChannelAttention(dim, heads, config.channel_attention)
-        self.fefn = FeatureEnhancingFeedForward(dim, config.expansion)
+        self.branches = branch_names(config)
+        for name, kind in zip(self.branches, config.branches, strict=True):
+            self.add_module(name, _attention(config, kind, dim, heads, scale, shift))
+        self.fefn = FeatureEnhancingFeedForward(
+            dim, config.expansion, config.fefn_join, config.fefn_activate, config.fefn_shortcut
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         normalised = self.norm(x)
-        return self.fefn(self.cswa(normalised) + x, self.isca(normalised) + x)  # (N, C, H, W)
+        x1, x2 = (self.get_submodule(name)(normalised) + x for name in self.branches)
+        return self.fefn(x1, x2)  # (N, C, H, W)
+
+
+def branch_names(config: MPTConfig) -> tuple[str, str]:
+    """By which names a sub-block's weights know its two attentions."""
+    first, second = config.branches
+    return first, second if second != first else f"{second}_2"
+
+
+def _attention(config: MPTConfig, kind: Branch, dim: int, heads: int, scale: float, shift: bool) -> nn.Module:
+    if kind == "isca":
+        return IntraScaleChannelAttention(dim, heads, config.channel_attention)
+    return CrossScaleWindowAttention(
+        dim,
+        heads,
+        scale,
+        config.window,
+        shift and config.window_shift,
+        config.window_attention,
+        config.down_sampling,
+        config.down_projection,
+        config.np_conv,
+    )
 
 
 class PyramidBlock(nn.Sequential):

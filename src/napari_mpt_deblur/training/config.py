@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from napari_mpt_deblur.errors import DeblurError, TrainingError
 from napari_mpt_deblur.networks.config import MPTConfig
+from napari_mpt_deblur.networks.variants import network_from_settings
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ class TrainingConfig:
         values = dict(values)
         try:
             if "network" in values:
-                values["network"] = MPTConfig.from_dict(values["network"])
+                values["network"] = network_from_settings(values["network"])
             if "simulation" in values:
                 values["simulation"] = _build(SimulationConfig, values["simulation"])
             return _build(cls, values)
@@ -202,7 +203,7 @@ class TrainingConfig:
         try:
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
             if network is not None:
-                if "network" in values and MPTConfig.from_dict(values["network"]) != network:
+                if "network" in values and network_from_settings(values["network"]) != network:
                     raise TrainingError(f"{path} describes another network than the model to start from: leave it out.")
                 values["network"] = network.to_dict()
             return cls.from_dict(values)
