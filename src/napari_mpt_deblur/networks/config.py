@@ -185,8 +185,9 @@ class MPTConfig:
         known = {field.name for field in fields(cls)}
         unknown = sorted(map(str, set(values) - known))
         if unknown:
-            (nearest,) = get_close_matches(unknown[0], known, n=1, cutoff=0)
-            raise ModelError(f"Unknown network setting {unknown[0][:80]!r}; the nearest known is {nearest!r}.")
+            name = unknown[0][:80]  # a hostile file's has no end
+            (nearest,) = get_close_matches(name, known, n=1, cutoff=0)
+            raise ModelError(f"Unknown network setting {name!r}; the nearest known is {nearest!r}.")
         try:
             return cls(**values)
         except ModelError:
