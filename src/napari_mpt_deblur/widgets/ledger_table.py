@@ -24,7 +24,8 @@ class _Column(NamedTuple):
 
 _RAW = "Measured on the image before, as recorded"
 _ROW_PX = 22
-_HEADING_MARGIN_PX = 16
+_MARGIN_PX = 14
+_SAMPLE = 200
 _JUDGED = {None: "", True: "right", False: "wrong"}
 _COLUMNS = (
     _Column("Image", lambda n: n.image, "In which of the two images the nucleus was found"),
@@ -43,6 +44,11 @@ _COLUMNS = (
         "Partners", lambda n: " ".join(map(str, n.partners)), "Labels of the nuclei in the other image it belongs to"
     ),
 )
+
+
+def _text(column: _Column, nucleus: Nucleus) -> str:
+    value = column.value(nucleus)
+    return "" if value is None else f"{value:.{column.digits}f}" if isinstance(value, float) else str(value)
 
 
 class LedgerModel(QAbstractTableModel):
@@ -68,7 +74,7 @@ class LedgerModel(QAbstractTableModel):
         nucleus, column = self.nuclei[index.row()], _COLUMNS[index.column()]
         value = column.value(nucleus)
         if role == Qt.ItemDataRole.DisplayRole:
-            return "" if value is None else f"{value:.{column.digits}f}" if isinstance(value, float) else str(value)
+            return _text(column, nucleus)
         if role == Qt.ItemDataRole.DecorationRole and column.title == "Fate":
             return QColor(FATE_COLOURS[value])
         if role == Qt.ItemDataRole.TextAlignmentRole and isinstance(value, (int, float)):
@@ -124,9 +130,14 @@ class LedgerTable(QTableView):
         header = self.horizontalHeader()
         assert header is not None
         self._model.sort(header.sortIndicatorSection(), header.sortIndicatorOrder())
+        shown = self._model.nuclei
+        sample = [*shown[:: max(1, len(shown) // _SAMPLE)], *shown[-1:]]  # to ask all takes half a second
         for number, column in enumerate(_COLUMNS):  # narrow: a heading needs its arrow only while it is sorted by
-            heading = header.fontMetrics().horizontalAdvance(column.title) + _HEADING_MARGIN_PX
-            self.setColumnWidth(number, max(heading, self.sizeHintForColumn(number)))
+            texts = [_text(column, nucleus) for nucleus in sample]
+            widest = max(map(self.fontMetrics().horizontalAdvance, texts), default=0)
+            widest += _ROW_PX if column.title == "Fate" else 0  # the colour
+            heading = header.fontMetrics().horizontalAdvance(column.title)
+            self.setColumnWidth(number, max(heading, widest) + _MARGIN_PX)
 
     def show_columns(self, nuclei: Sequence[Nucleus]) -> None:
         """Show the columns that say something of these nuclei; the others take no room."""
