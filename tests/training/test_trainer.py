@@ -165,6 +165,10 @@ def test_scores_count_for_their_own_validation_pairs_only(train, make_trainer, t
     assert same.best == first.best
     assert changed.best is None
     assert changed.iteration == 2
+    elsewhere = make_trainer(small_config(), tmp_path)
+    elsewhere.data.record["pairs"] = {"kind": "other images"}
+    assert elsewhere.resume()
+    assert elsewhere.best is None
 
 
 def test_a_state_of_the_first_version_is_taken_up(train, make_trainer, tmp_path):
