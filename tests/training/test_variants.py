@@ -15,6 +15,7 @@ from napari_mpt_deblur.errors import TrainingError
 from napari_mpt_deblur.networks import VARIANTS, MPTConfig, network_variant
 from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.loop import Trainer
+from napari_mpt_deblur.training.opening import synthetic_data
 from napari_mpt_deblur.training.simulation import SharpImage
 
 SETTINGS = """
@@ -57,7 +58,7 @@ def test_it_trains_saves_and_loads(name: str, images: list[SharpImage], tmp_path
     settings = tmp_path / "settings.toml"
     settings.write_text(text, encoding="utf-8")
     config = TrainingConfig.from_toml(settings)
-    trainer = Trainer(config, tmp_path, images[:1], images[1:])
+    trainer = Trainer(config, tmp_path, synthetic_data(images[:1], images[1:], config))
     before = {key: values.clone() for key, values in trainer.network.state_dict().items()}
     steps = list(trainer.run())
     trainer.save()
