@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
+from napari_mpt_deblur.errors import ModelError, ParameterError
 from napari_mpt_deblur.images import ImageView, Normalization, PlaneIndex
 from napari_mpt_deblur.images.statistics import undo_to_dtype
 from napari_mpt_deblur.restoration.scaling import PlaneScaling
@@ -23,12 +24,61 @@ _USABLE = 1e3  # times the image's range of intensities; what lies beyond is a f
 _STRIP_ROWS = 256  # of a plane at full size that is handled at once where the network works on a reduced one
 
 
-class PlanePixels:
-    """Pixels of one network input.
+def plane_groups(planes: tuple[PlaneIndex, ...], channels: int, view: ImageView) -> tuple[PlaneGroup, ...]:
+    """Planes one by one, for a network of one channel; colours together or grey planes repeated for one of more."""
+    if channels == 1:
+        return tuple((plane,) for plane in planes)
+    if not view.sample_count:
+        return tuple((plane,) * channels for plane in planes)
+    if channels != view.sample_count:
+        raise ModelError(f"The model takes {channels} channels, the image has {view.sample_count} colours.")
+    colours: dict[tuple[int, ...], list[PlaneIndex]] = {}
+    for plane in planes:
+        colours.setdefault(plane.index, []).append(plane)
+    if any(len(group) != channels for group in colours.values()):
+        raise ParameterError("The model restores the colours of an image together: choose whole colour planes.")
+    return tuple(tuple(group) for group in colours.values())
+
+
+class PlaneReader:
+    """The pixels of one network input as the network sees them.
 
     Pixels that are NaN, infinite or absurdly far outside the image's range are replaced for the network by their
-    nearest usable neighbour in the tile, so that they do not spread, and stand in the result as they were. A plane
-    that is constant comes back as it is.
+    nearest usable neighbour in the tile, so that they do not spread.
+
+    Parameters
+    ----------
+    view : ImageView
+    group : tuple of PlaneIndex
+    normalization : Normalization
+    """
+
+    def __init__(self, view: ImageView, group: PlaneGroup, normalization: Normalization) -> None:
+        self.height, self.width = view.height, view.width
+        self._group, self._normalization = group, normalization
+        read = {plane: view.read_pixels(plane) for plane in dict.fromkeys(group)}
+        self._pixels = [read[plane] for plane in group]
+
+    def read(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """(C, rows, columns) float32, values about 0 to 1."""
+        tile = np.empty((len(self._group), len(rows), len(columns)), np.float32)
+        for channel, (plane, pixels) in enumerate(zip(self._group, self._pixels, strict=True)):
+            values = pixels[np.ix_(rows, columns)]
+            usable = self._usable(values, plane.channel)
+            tile[channel] = self._normalization.apply(_filled(values, usable), plane.channel)
+        return tile
+
+    def _usable(self, pixels: np.ndarray, channel: int) -> np.ndarray:
+        low, high = self._normalization.low[channel], self._normalization.high[channel]
+        reach = _USABLE * (high - low)
+        with np.errstate(over="ignore"):  # a reach beyond float16 is infinite there
+            return (pixels >= low - reach) & (pixels <= high + reach)  # False for NaN
+
+
+class PlanePixels(PlaneReader):
+    """Pixels of one network input, read and written.
+
+    Unusable pixels stand in the result as they were. A plane that is constant comes back as it is.
 
     Parameters
     ----------
@@ -51,25 +101,17 @@ class PlanePixels:
         dtype: np.dtype,
         write: Writer,
     ) -> None:
-        self.height, self.width, self.region = view.height, view.width, region
-        self._group, self._normalization, self._dtype, self._write = group, normalization, dtype, write
-        read = {plane: view.read_pixels(plane) for plane in dict.fromkeys(group)}
-        self._pixels = [read[plane] for plane in group]
-        self._constant = {plane: normalization.is_flat(plane.channel) or _is_constant(read[plane]) for plane in read}
+        super().__init__(view, group, normalization)
+        self.region, self._dtype, self._write = region, dtype, write
+        self._constant = {
+            plane: normalization.is_flat(plane.channel) or _is_constant(pixels)
+            for plane, pixels in dict(zip(group, self._pixels, strict=True)).items()
+        }
 
     @property
     def is_constant(self) -> bool:
         """Whether there is nothing to restore."""
         return all(self._constant.values())
-
-    def read(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """(C, rows, columns) float32, values about 0 to 1."""
-        tile = np.empty((len(self._group), len(rows), len(columns)), np.float32)
-        for channel, (plane, pixels) in enumerate(zip(self._group, self._pixels, strict=True)):
-            values = pixels[np.ix_(rows, columns)]
-            usable = self._usable(values, plane.channel)
-            tile[channel] = self._normalization.apply(_filled(values, usable), plane.channel)
-        return tile
 
     def write(self, first_row: int, values: np.ndarray) -> None:
         """Take restored values, (C, rows, width of the region) float32, from `first_row` of the plane on."""
@@ -92,12 +134,6 @@ class PlanePixels:
 
     def finish(self) -> None:
         """All rows were written."""
-
-    def _usable(self, pixels: np.ndarray, channel: int) -> np.ndarray:
-        low, high = self._normalization.low[channel], self._normalization.high[channel]
-        reach = _USABLE * (high - low)
-        with np.errstate(over="ignore"):  # a reach beyond float16 is infinite there
-            return (pixels >= low - reach) & (pixels <= high + reach)  # False for NaN
 
 
 class ReducedPixels:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_mpt_deblur.errors import ImageError, ModelError, ParameterError
+from napari_mpt_deblur.errors import ImageError, ParameterError
 from napari_mpt_deblur.images import ImageView, Normalization, PlaneIndex
-from napari_mpt_deblur.restoration.planes import PlaneGroup
+from napari_mpt_deblur.restoration.planes import PlaneGroup, plane_groups
 from napari_mpt_deblur.restoration.scaling import PlaneScaling
 from napari_mpt_deblur.tiling import Region
 
@@ -66,7 +66,7 @@ class Request:
         region = _region(region, view.height, view.width)
         y0, x0, y1, x1 = region
         samples = view.shape[-1:] if view.axes.has_samples else ()
-        groups = _groups(chosen, channels, view)
+        groups = plane_groups(chosen, channels, view)
         return cls(view, groups, region, _dtype(dtype, view), (*leading, y1 - y0, x1 - x0, *samples), positions)
 
     @property
@@ -141,19 +141,3 @@ def _dtype(dtype: Any, view: ImageView) -> np.dtype:
     if found.kind not in "iuf":
         raise ImageError(f"A restored image cannot be of type {found}: choose uint8, uint16 or float32.")
     return found
-
-
-def _groups(planes: tuple[PlaneIndex, ...], channels: int, view: ImageView) -> tuple[PlaneGroup, ...]:
-    """Planes one by one, for a network of one channel; colours together or grey planes repeated for one of more."""
-    if channels == 1:
-        return tuple((plane,) for plane in planes)
-    if not view.sample_count:
-        return tuple((plane,) * channels for plane in planes)
-    if channels != view.sample_count:
-        raise ModelError(f"The model takes {channels} channels, the image has {view.sample_count} colours.")
-    colours: dict[tuple[int, ...], list[PlaneIndex]] = {}
-    for plane in planes:
-        colours.setdefault(plane.index, []).append(plane)
-    if any(len(group) != channels for group in colours.values()):
-        raise ParameterError("The model restores the colours of an image together: choose whole colour planes.")
-    return tuple(tuple(group) for group in colours.values())

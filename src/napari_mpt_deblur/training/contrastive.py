@@ -124,21 +124,39 @@ def efcr_terms(
     `high_only` leaves the low band out of L+ (equation 8).
     """
     _check(output=output, target=target, blurred=blurred, reblurred=reblurred, reblurred_output=reblurred_output)
-    norm = _norm(reduction)
-    low, high = haar_bands(_exact(output))
-    target_low, target_high = haar_bands(_exact(target))
-    _, blurred_high = haar_bands(_exact(blurred))
-    positive = norm(high - target_high)
-    if not high_only:
-        positive = positive + norm(low - target_low)
-    negative = norm(high - blurred_high)
+    positive = positive_term(output, target, high_only=high_only, reduction=reduction)
+    negative = negative_term(output, blurred, reduction=reduction)
     if extra is None:
-        return Terms(positive, negative, _relative_change(blurred, reblurred, reblurred_output, reduction))
+        return Terms(positive, negative, extra_term(blurred, reblurred, reblurred_output, reduction=reduction))
     names = ("blurred'", "reblurred'", "reblurred_output'")
     if len(extra) != len(names):
         raise TrainingError(f"extra needs three tensors, {', '.join(names)}; got {len(extra)}.")
     _check(**dict(zip(names, extra, strict=True)))
-    return Terms(positive, negative, _relative_change(*extra, reduction).mean(0, keepdim=True))
+    return Terms(positive, negative, extra_term(*extra, reduction=reduction).mean(0, keepdim=True))
+
+
+def positive_term(output: Tensor, target: Tensor, *, high_only: bool = False, reduction: Reduction = "mean") -> Tensor:
+    """L+, (N,): equation 4; without the low band, equation 8."""
+    norm = _norm(reduction)
+    (low, high), (target_low, target_high) = haar_bands(_exact(output)), haar_bands(_exact(target))
+    positive = norm(high - target_high)
+    return positive if high_only else positive + norm(low - target_low)
+
+
+def negative_term(output: Tensor, blurred: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """L-, (N,): equations 5 and 9."""
+    return _norm(reduction)(haar_bands(_exact(output))[1] - haar_bands(_exact(blurred))[1])
+
+
+def extra_term(
+    blurred: Tensor, reblurred: Tensor, reblurred_output: Tensor, *, reduction: Reduction = "mean"
+) -> Tensor:
+    """Lext, (N,): equations 6 and 10."""
+    norm = _norm(reduction)
+    highs = (haar_bands(_exact(images))[1] for images in (blurred, reblurred, reblurred_output))
+    blurred_high, reblurred_high, output_high = highs
+    floor = _FLOOR if reduction == "mean" else _FLOOR * blurred_high[0].numel()
+    return norm(output_high - reblurred_high) / norm(blurred_high - reblurred_high).clamp_min(floor)
 
 
 def combine(terms: Terms, *, extra_weight: float = 1.0) -> Tensor:
@@ -259,15 +277,6 @@ class EFCR(nn.Module):
         )
         self.terms = {name: float(values.detach().mean()) for name, values in terms._asdict().items()}
         return combine(terms, extra_weight=self.extra_weight)
-
-
-def _relative_change(blurred: Tensor, reblurred: Tensor, reblurred_output: Tensor, reduction: Reduction) -> Tensor:
-    """Lext, (N,): equation 6."""
-    norm = _norm(reduction)
-    highs = (haar_bands(_exact(images))[1] for images in (blurred, reblurred, reblurred_output))
-    blurred_high, reblurred_high, output_high = highs
-    floor = _FLOOR if reduction == "mean" else _FLOOR * blurred_high[0].numel()
-    return norm(output_high - reblurred_high) / norm(blurred_high - reblurred_high).clamp_min(floor)
 
 
 def _norm(reduction: Reduction) -> Callable[[Tensor], Tensor]:
