@@ -50,18 +50,31 @@ class RunView(Protocol):
     def show_machinery(self, machinery: Any) -> None: ...
 
 
-class View(RunView, Protocol):
-    """What the controller needs of the Deblur panel."""
+class HasLayer(Protocol):
+    """Settings of a panel of one image."""
 
-    def settings(self) -> Settings: ...
+    @property
+    def layer(self) -> Image | None: ...
+
+
+class ImagePanel(RunView, Protocol):
+    """What a panel of one image shows of it."""
+
+    def settings(self) -> HasLayer: ...
 
     def show_layers(self, layers: Sequence[tuple[str, Image]], chosen: Image | None) -> None: ...
 
     def show_axes(self, automatic: str, choices: Sequence[tuple[str, str]], *, keep: bool) -> None: ...
 
-    def show_machinery(self, machinery: Machinery) -> None: ...
-
     def show_side_by_side(self, *, available: bool, on: bool) -> None: ...
+
+
+class View(ImagePanel, Protocol):
+    """What the controller needs of the Deblur panel."""
+
+    def settings(self) -> Settings: ...
+
+    def show_machinery(self, machinery: Machinery) -> None: ...
 
 
 class DetectView(RunView, Protocol):
