@@ -49,6 +49,7 @@ class Estimator:
         self._wanted = None
         if self._job is not None:
             self._job.quit()
+            self._show("", "")
 
     def _begin(self, request: TrainRequest) -> None:
         self._job = self._runner(

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"[0-9.]*(e[+-]?[0-9]*)?", re.IGNORECASE)
 _KINDS = {
     PairKind.IMAGE: Entry("The image alone", PairKind.IMAGE),
-    PairKind.PAIRS: Entry("Blurred and sharp: two layers or folders", PairKind.PAIRS),
-    PairKind.SHARP: Entry("Sharp images: a layer or a folder", PairKind.SHARP),
+    PairKind.PAIRS: Entry("Two layers or two folders", PairKind.PAIRS),
+    PairKind.SHARP: Entry("Sharp images alone", PairKind.SHARP),
     PairKind.STACK: Entry("Focus stack", PairKind.STACK),
 }
 _EXPLAINED = {
@@ -106,10 +106,11 @@ class Budget(QWidget):
         super().__init__()
         self._boxes = {"iterations": QSpinBox(), "minutes": QSpinBox()}
         self._unit = Choice(tip, _UNITS)
+        self._unit.setMinimumContentsLength(7)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for name, box in self._boxes.items():
-            box.setRange(1, 10_000_000 if name == "iterations" else 100_000)
+            box.setRange(1, 1_000_000 if name == "iterations" else 100_000)
             box.setSingleStep(100 if name == "iterations" else 5)
             box.setKeyboardTracking(False)
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)

@@ -162,7 +162,7 @@ def estimate_steps(request: TrainRequest) -> Generator[Stage, None, Outlook | Fa
         yield Stage("Estimating...")
         earlier = earlier_run(run_folder(request))
         yield Stage("Estimating...")
-        return Outlook(estimate(request.config, device=request.device, base=request.base), earlier)
+        return Outlook(estimate(request.config, device=request.device), earlier)
     except Exception as error:
         return training_failure(error)
 
