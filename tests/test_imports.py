@@ -46,6 +46,11 @@ def test_target_is_light(target: str) -> None:
     assert not heavy_modules_after(f"from {module} import {name}")
 
 
+def test_a_training_is_asked_for_without_torch() -> None:
+    rooms = ("config", "events", "folders", "request")
+    assert not heavy_modules_after("; ".join(f"import napari_mpt_deblur.training.{room}" for room in rooms))
+
+
 def test_manifest_and_command_line_name_something() -> None:
     assert manifest_targets()
     assert command_line_targets()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,17 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from napari_mpt_deblur.checkpoints import load_model
+from napari_mpt_deblur.cli.main import build_parser
+from napari_mpt_deblur.cli.train_request import make_request
+from napari_mpt_deblur.errors import ParameterError
+from napari_mpt_deblur.training import opening
+from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.loop import Trainer
+from napari_mpt_deblur.training.request import FocusStacks, ImagePairs, OpenLayer, SharpImages
 
 CONFIG = """
 iterations = 4
-patch_px = [64]
+patch_px = [16]
 batch = [1]
 warmup = 2
 precision = "float32"
@@ -27,27 +35,35 @@ validate_every = 2
 validation_pairs = 1
 
 [network]
-dims = [8, 8, 16, 16]
-heads = [1, 1, 2, 2]
-scales = [[0.5, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
-window = 4
-expansion = 1.5
-stem = 2
+dims = [4, 4, 4, 4]
+heads = [1, 1, 1, 1]
+scales = [[1.0, 1.0], [1.0, 1.0], [1.0, 1.0], [1.0, 1.0]]
+window = 2
+expansion = 1.0
 
 [simulation]
-psf_count = 6
-disc_radius_px = [0.7, 4.0]
+psf_count = 4
+disc_radius_px = [0.7, 1.5]
+drawn = 0.0
 """
+
+
+@pytest.fixture(autouse=True)
+def small_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opening, "_VALIDATION_SIDE_PX", 16)
+
+
+def spots(shape: tuple[int, int], seed: int) -> np.ndarray:
+    field = gaussian_filter((np.random.default_rng(seed).random(shape) > 0.99).astype(np.float32), 1.5)
+    return (field / field.max() * 4000).astype(np.uint16)
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     folder = tmp_path / "images"
     folder.mkdir()
-    rng = np.random.default_rng(0)
     for number in range(3):
-        spots = gaussian_filter((rng.random((90, 100)) > 0.99).astype(np.float32), 4)
-        tifffile.imwrite(folder / f"{number}.tif", (spots / spots.max() * 4000).astype(np.uint16))
+        tifffile.imwrite(folder / f"{number}.tif", spots((60, 70), number))
     (tmp_path / "c.toml").write_text(CONFIG)
     return folder
 
@@ -69,7 +85,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, iteration: int, number: int) -> 
     update = Trainer._update_average
 
     def interrupted(trainer: Trainer) -> None:
-        if trainer.iteration == iteration:
+        if trainer.iteration == iteration and trainer.folder != Path():  # not while the time of a step is measured
             os.kill(os.getpid(), number)
         update(trainer)
 
@@ -81,12 +97,14 @@ def test_trains_and_leaves_weights_that_load(run: Any, images: Path, tmp_path: P
     result = run("train", images, "-o", out, "--config", tmp_path / "c.toml", "--seed", 5)
     assert result.status == 0
     assert "Begun at iteration 0 of 4" in result.out
+    assert re.search(r"About \S+ s a step, .* in all, .* GB of memory, on cpu in float32", result.out)
+    assert re.search(r"Held-out patches: PSNR .* before, PSNR .* after", result.out)
     assert str(out / "best.safetensors") in result.out
     model = load_model(out / "last.safetensors", device="cpu")
     assert model.config.training["iterations"] == 4
     assert model.config.training["config"]["seed"] == 5
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    assert [entry["iteration"] for entry in log] == [2, 4]
+    assert [entry["iteration"] for entry in log] == [0, 2, 4]
     assert all(np.isfinite(entry["psnr"]) for entry in log)
 
 
@@ -140,6 +158,18 @@ def test_restart_forgets_the_run_before(run: Any, images: Path, tmp_path: Path) 
         (("images", "flat.tif"), 1, "flat.tif"),
         (("list.txt",), 1, "gone.tif"),
         (("folder.txt",), 1, "folder.txt"),
+        ((), 2, "Name what to train on"),
+        (("images", "--layer", "flat.tif"), 2, "one of them"),
+        (("--layer", "flat.tif", "--validation", "images"), 2, "sharp images only"),
+        (("--layer", "flat.tif"), 1, "all its pixels are the same"),
+        (("--pairs", "images", "images/1.tif"), 1, "do not match by name"),
+        (("--pairs", "images", "empty"), 1, "holds no image"),
+        (("--stack", "images/0.tif"), 1, "no stack through focus"),
+        (("images", "--method", "efcrex"), 2, "needs unlabelled images"),
+        (("images", "--extra", "images/1.tif", "--extra-pairs", "images", "images"), 2, "not by both"),
+        (("images", "--patch", "20"), 2, "multiples of 16 for this network: 16 or 32, not 20"),
+        (("images", "--name", "../x"), 2, "cannot be a model's name"),
+        (("images", "--name", "nuclei"), 2, "bundled"),
     ],
 )
 def test_bad_arguments_are_told_before_any_work(
@@ -149,6 +179,7 @@ def test_bad_arguments_are_told_before_any_work(
     tifffile.imwrite("flat.tif", np.full((64, 64), 7, np.uint8))
     Path("list.txt").write_text("images/0.tif\ngone.tif\n")
     Path("folder.txt").mkdir()
+    Path("empty").mkdir()
     if "--config" not in arguments:
         arguments += ("--config", "c.toml")
     result = run("train", *arguments, "-o", "out")
@@ -175,7 +206,7 @@ def test_starts_from_a_model_and_takes_its_network(run: Any, images: Path, tmp_p
     plain, other = tmp_path / "plain.toml", tmp_path / "other.toml"
     network = CONFIG[CONFIG.index("[network]") : CONFIG.index("[simulation]")]
     plain.write_text(CONFIG.replace(network, ""))
-    other.write_text(CONFIG.replace("expansion = 1.5", "expansion = 2.0"))
+    other.write_text(CONFIG.replace("expansion = 1.0", "expansion = 2.0"))
     second = ["train", images, "-o", tmp_path / "second", "--start-from", start, "--iterations", 1, "--seed", 3]
     assert "another network" in run(*second, "--config", other).err
     assert run(*second, "--config", plain).status == 0
@@ -203,10 +234,87 @@ def test_a_step_that_is_torn_is_not_saved(
     assert run(*options, "--iterations", 1).status == 0
     before = (tmp_path / "out" / "state.pt").read_bytes()
 
+    torn = []
+
     def interrupted(trainer: Trainer) -> None:
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
+        if trainer.folder != Path():
+            torn.append(trainer.iteration)
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Trainer, "_update_average", interrupted)
     assert run(*options).status == 130
+    assert torn == [1]
     assert (tmp_path / "out" / "state.pt").read_bytes() == before
+
+
+def request(*arguments: Any) -> Any:
+    return make_request(build_parser().parse_args(["train", "-o", "out", *map(str, arguments)]))
+
+
+def test_each_source_is_what_its_option_says(images: Path, tmp_path: Path) -> None:
+    first, second = images / "0.tif", images / "1.tif"
+    assert isinstance(request(images).pairs, SharpImages)
+    assert isinstance(request("--stack", first, second).pairs, FocusStacks)
+    pairs = request("--pairs", images, images, "--axes", "YX").pairs
+    assert isinstance(pairs, ImagePairs)
+    assert [image.axes for image in pairs.sharp] == ["YX"] * 3
+    for option in ("--layer", "--images"):
+        assert isinstance(request(option, first).pairs, OpenLayer)
+    extra = request(images, "--extra-pairs", first, second)
+    assert isinstance(extra.extra, ImagePairs)
+    assert extra.config.contrast.method == "efcrex_labelled"
+    unlabelled = request(images, "--unlabelled", first)
+    assert [source.path for source in unlabelled.unlabelled] == [first]
+    assert unlabelled.config.contrast.method == "efcrex"
+
+
+def test_one_image_alone_fine_tunes_the_model_in_the_box_on_itself(images: Path) -> None:
+    asked = request("--layer", images / "0.tif", "--minutes", 3)
+    assert (asked.base, asked.config.contrast.method, asked.fill_minutes) == ("nuclei", "efcrex", True)
+    assert [source.path for source in asked.unlabelled] == [images / "0.tif"]
+    assert asked.config == TrainingConfig.fine_tuning(asked.config.network, "efcrex")
+    plain = request("--layer", images / "0.tif", "--method", "pixel", "--iterations", 7, "--minutes", 3)
+    assert (plain.unlabelled, plain.config.iterations, plain.fill_minutes) == ((), 7, False)
+
+
+def test_options_replace_what_the_configuration_says(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(CONFIG + '\n[contrast]\nmethod = "efcr"\nextra_weight = 0.5\n')
+    options = ("--beta", 1e-3, "--learning-rate", 2e-4, "--patch", 32, "--batch", 3, "--seed", 0, "--iterations", 9)
+    config = request(images, "--config", tmp_path / "c.toml", *options).config
+    assert (config.contrast.method, config.contrast.beta, config.contrast.extra_weight) == ("efcr", 1e-3, 0.5)
+    assert (config.learning_rate, config.patch_px, config.batch) == (2e-4, (32,), (3,))
+    assert (config.seed, config.iterations) == (0, 9)
+    assert request(images, "--config", tmp_path / "c.toml", "--batch", 5).config.batch == (5,)
+    (tmp_path / "c.toml").write_text("[contrast]\nkernels = [3]\n")
+    with pytest.raises(ParameterError, match="kernels"):
+        request(images, "--config", tmp_path / "c.toml")
+
+
+def test_one_image_alone_becomes_a_model_in_the_library(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MPT_DEBLUR_MODELS", str(tmp_path / "library"))
+    tifffile.imwrite(tmp_path / "cells.tif", spots((90, 100), 0))
+    command = ["train", "--layer", tmp_path / "cells.tif", "-o", tmp_path / "out", "--iterations", 1, "--patch", 64]
+    result = run(*command, "--batch", 1, "--name", "cells")
+    assert result.status == 0
+    assert "Saved as cells" in result.out
+    assert "the image" in result.out  # what the sharp side is
+    assert "cells" in run("models").out
+    card = (tmp_path / "library" / "cells.md").read_text()
+    assert "cells.tif" in card
+    assert load_model(tmp_path / "library" / "cells.safetensors", "cpu").config.nucleus_diameter_px == (8, 150)
+    again = run(*command, "--name", "cells")
+    assert again.status == 2
+    assert "One of your models is called cells" in again.err
+
+
+def test_without_tensorboard_one_line_says_what_to_install(
+    run: Any, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    result = run("train", images, "-o", tmp_path / "out", "--config", tmp_path / "c.toml", "--tensorboard")
+    assert result.status == 2
+    assert "napari-mpt-deblur[tensorboard]" in result.err
+    assert not (tmp_path / "out").exists()

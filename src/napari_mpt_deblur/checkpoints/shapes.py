@@ -45,3 +45,9 @@ def network_shapes(config: MPTConfig, most_parameters: int) -> dict[str, tuple[i
 
 def _product(shape: tuple[int, ...]) -> int:
     return int(torch.Size(shape).numel())
+
+
+def parameter_count(config: MPTConfig) -> int:
+    """Number of a network's weights, without allocating them."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in MPT(config).parameters())

@@ -1,4 +1,4 @@
-"""``mpt-deblur train``: train a model on synthetic defocus of sharp images."""
+"""``mpt-deblur train``: train a model, or bring one to images at hand; stopped and taken up again."""
 
 from __future__ import annotations
 
@@ -6,71 +6,66 @@ import argparse
 import signal
 import sys
 import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_mpt_deblur.cli.console import DONE, INTERRUPTED, complain, pixels, size, subparser
-from napari_mpt_deblur.errors import DeblurError, ParameterError, TrainingError
-from napari_mpt_deblur.images.atomic import check_creatable, make_folder
-from napari_mpt_deblur.networks.config import MPTConfig
-from napari_mpt_deblur.training.config import TrainingConfig
+from napari_mpt_deblur.cli.console import DONE, INTERRUPTED, complain, size, subparser
+from napari_mpt_deblur.cli.train_request import add_options, make_request
+from napari_mpt_deblur.errors import DeviceError, ParameterError
+from napari_mpt_deblur.training.events import Event, Finished, Scores, Started, Step
 
 if TYPE_CHECKING:
-    from napari_mpt_deblur.training.loop import Trainer
-
-_SAVE_EVERY_S = 120.0
+    from tqdm import tqdm
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
     parser = subparser(
-        subparsers, "train", "train a model on sharp images, by synthetic defocus; resumes by itself", run
-    )
-    parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="sharp images: files, folders, globs, or .txt lists of files"
+        subparsers,
+        "train",
+        "train a model on sharp images, on pairs, on a stack through focus, or fine-tune one on an image; "
+        "resumes by itself",
+        run,
     )
     parser.add_argument("-o", "--output", required=True, type=Path, help="folder for checkpoints, weights and the log")
-    parser.add_argument(
-        "--validation", nargs="+", metavar="IMAGE", help="images to validate on (default: every tenth of the images)"
-    )
-    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of TrainingConfig's settings")
-    parser.add_argument(
-        "--start-from",
-        metavar="MODEL",
-        help="begin with this model's weights (name or path) and its network, where the folder holds no run yet",
-    )
-    parser.add_argument("--iterations", type=pixels, help="how many (replaces the configuration's)")
+    add_options(parser)
     parser.add_argument("--minutes", type=size, help="stop after this time; the same command goes on later")
-    parser.add_argument("--seed", type=int, help="of everything random (replaces the configuration's)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1 or mps")
     parser.add_argument("--restart", action="store_true", help="begin anew where the folder holds a run")
+    parser.add_argument("--tensorboard", action="store_true", help="write a TensorBoard log into the folder, too")
+    parser.add_argument("--name", help="put the weights into your library under this name when the run has ended")
+    parser.add_argument("--overwrite", action="store_true", help="replace a model of yours that has this name")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Train to the end, to the time limit or until stopped; what was learnt is kept in each case."""
-    check_creatable(arguments.output / "x")
-    trainer = _trainer(arguments)
-    config = trainer.config
-    make_folder(arguments.output)
-    if arguments.restart:
-        trainer.best_path.unlink(missing_ok=True)  # of the run before: not what this one comes to
-    resumed = not arguments.restart and trainer.resume()
-    print(f"{'Resumed' if resumed else 'Begun'} at iteration {trainer.iteration} of {config.iterations}.", flush=True)
-    with _stop_between_steps() as stop:
-        try:
-            _follow(trainer, arguments.minutes, stop)
-        except Exception:
-            trainer.save()
-            raise
-        trainer.save()  # not where a step was torn: weights, average and the number of the step would not fit
-    print(f"Weights: {trainer.best_path if trainer.best_path.exists() else trainer.last_path}")
-    if stop.is_set() and trainer.iteration < config.iterations:
+    request = make_request(arguments)
+    from napari_mpt_deblur.restoration import pick_device
+    from napari_mpt_deblur.training.publish import check_name, publish
+    from napari_mpt_deblur.training.session import train
+
+    try:
+        pick_device(arguments.device)
+    except DeviceError as error:  # the arguments are at fault
+        raise ParameterError(str(error)) from error
+    if arguments.name is not None:
+        check_name(arguments.name, overwrite=arguments.overwrite)
+    finished = _follow(train(request))
+    if finished is None:
+        last = request.folder / "last.safetensors"
+        print(f"Weights: {last}")
         complain("stopped; the same command goes on from here.")
         return INTERRUPTED
+    before, after = finished.before, finished.after
+    print(f"Held-out patches: {_scores(before)} before, {_scores(after)} after.")
+    if finished.got_worse:
+        complain("validation got worse: these weights restore the held-out patches worse than the run began.")
+    print(f"Weights: {finished.weights}")
+    if arguments.name is not None:
+        path = publish(finished.weights, arguments.name, overwrite=arguments.overwrite)
+        print(f"Saved as {arguments.name}: {path}")
     return DONE
 
 
@@ -98,61 +93,60 @@ def _stop_between_steps() -> Iterator[threading.Event]:
             signal.signal(known, handler)
 
 
-def _config(arguments: argparse.Namespace, network: MPTConfig | None) -> TrainingConfig:
-    try:
-        if arguments.config:
-            config = TrainingConfig.from_toml(arguments.config, network)
-        else:
-            config = TrainingConfig(network=network or MPTConfig.compact())
-        changes = {name: getattr(arguments, name) for name in ("iterations", "seed")}
-        return replace(config, **{name: value for name, value in changes.items() if value is not None})
-    except TrainingError as error:
-        raise ParameterError(str(error)) from error
-
-
-def _trainer(arguments: argparse.Namespace) -> Trainer:
-    from napari_mpt_deblur.checkpoints import load_model
-    from napari_mpt_deblur.restoration import pick_device
-    from napari_mpt_deblur.training.loop import Trainer
-    from napari_mpt_deblur.training.sharp_images import hold_out, list_images, load_sharp_images
-
-    try:
-        device = pick_device(arguments.device)
-        start = load_model(arguments.start_from, "cpu") if arguments.start_from else None
-    except DeblurError as error:  # the arguments are at fault
-        raise ParameterError(str(error)) from error
-    config = _config(arguments, start.network.config if start else None)
-    train = list_images(arguments.images)
-    if arguments.validation:
-        validation = list_images(arguments.validation)
-    else:
-        train, validation = hold_out(train)
-    shared = set(train) & set(validation)
-    if shared:
-        raise TrainingError(f"{sorted(shared)[0]} is both trained and validated on: keep the two apart.")
-    if not train or not validation:
-        raise TrainingError("Training needs at least two sharp images: one to train on and one to validate on.")
-    return Trainer(config, arguments.output, load_sharp_images(train), load_sharp_images(validation), device, start)
-
-
-def _follow(trainer: Trainer, minutes: float | None, stop: threading.Event) -> None:
+def _follow(events: Generator[Event, None, Finished]) -> Finished | None:
+    """Drive a run to its end; None where it was stopped before."""
     from tqdm import tqdm
 
-    begun = saved = time.monotonic()
-    losses: list[float] = []
-    with tqdm(total=trainer.config.iterations, initial=trainer.iteration, disable=None, file=sys.stderr) as bar:
-        for step in trainer.run():
-            losses.append(step.loss)
-            bar.update()
-            if step.validation is not None:
-                trainer.log({"iteration": step.iteration, "loss": sum(losses) / len(losses), **step.validation})
-                scores = ", ".join(f"{name} {value:.3f}" for name, value in step.validation.items())
-                tqdm.write(f"{step.iteration}: loss {sum(losses) / len(losses):.5f}, {scores}", file=sys.stdout)
-                sys.stdout.flush()
-                losses.clear()
-            now = time.monotonic()
-            if now - saved > _SAVE_EVERY_S:
-                trainer.save()
-                saved = now
-            if stop.is_set() or (minutes is not None and now - begun > 60 * minutes):
-                return
+    stop = threading.Event()
+    with ExitStack() as stack:
+        bar = stack.enter_context(tqdm(disable=None, file=sys.stderr))
+        losses: list[float] = []
+        while not stop.is_set():
+            try:
+                event = next(events)
+            except StopIteration as end:
+                finished: Finished = end.value
+                return finished
+            if isinstance(event, Started):
+                _show_start(event)
+                bar.total, bar.n = event.iterations, event.iteration
+                bar.refresh()
+                stop = stack.enter_context(_stop_between_steps())  # what comes before may be torn
+            elif isinstance(event, Step):
+                losses.append(event.loss)
+                bar.update()
+                if event.validation is not None:
+                    _show_validation(event, event.validation, sum(losses) / len(losses), bar)
+                    losses.clear()
+        events.close()  # saves
+    return None
+
+
+def _show_start(started: Started) -> None:
+    """All that is known before the first step."""
+    for note in started.notes:
+        print(note)
+    estimate = started.estimate
+    print(f"{'Resumed' if started.iteration else 'Begun'} at iteration {started.iteration} of {started.iterations}.")
+    print(
+        f"About {estimate.seconds_per_step:.2g} s a step, {_time(estimate.seconds)} in all, "
+        f"{estimate.memory_bytes / 1e9:.1f} GB of memory, on {started.device} in {started.precision}."
+    )
+    print(f"0: {_scores(started.before)}", flush=True)
+
+
+def _show_validation(step: Step, scores: Scores, mean_loss: float, bar: tqdm[Any]) -> None:
+    terms = ", ".join(f"{name} {value:.3g}" for name, value in step.losses.to_dict().items() if name != "total")
+    text = f"{step.iteration}: loss {mean_loss:.5f} ({terms}), {_scores(scores)}"
+    bar.write(text, file=sys.stdout)
+    sys.stdout.flush()
+
+
+def _scores(scores: Scores) -> str:
+    return f"PSNR {scores.psnr:.2f} dB (blurred {scores.psnr_blurred:.2f}), SSIM {scores.ssim:.3f}"
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

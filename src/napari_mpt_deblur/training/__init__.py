@@ -1,4 +1,4 @@
-"""The contrastive losses, for use elsewhere. Loaded on first use, so that importing it does not wait for torch."""
+"""Training, and the contrastive losses for use elsewhere. What needs torch is loaded on first use."""
 
 from __future__ import annotations
 
@@ -6,12 +6,59 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_mpt_deblur.training.config import ContrastConfig, SimulationConfig, TrainingConfig
     from napari_mpt_deblur.training.contrastive import EFCR, efcr, efcr_extra, haar_bands, to_channels
+    from napari_mpt_deblur.training.publish import publish
+    from napari_mpt_deblur.training.request import (
+        FocusStacks,
+        ImagePairs,
+        ImageSource,
+        OpenLayer,
+        PreviewPlane,
+        SharpImages,
+        TrainingRequest,
+    )
+    from napari_mpt_deblur.training.session import train
 
-__all__ = ["EFCR", "efcr", "efcr_extra", "haar_bands", "to_channels"]
+__all__ = [
+    "EFCR",
+    "ContrastConfig",
+    "FocusStacks",
+    "ImagePairs",
+    "ImageSource",
+    "OpenLayer",
+    "PreviewPlane",
+    "SharpImages",
+    "SimulationConfig",
+    "TrainingConfig",
+    "TrainingRequest",
+    "efcr",
+    "efcr_extra",
+    "haar_bands",
+    "publish",
+    "to_channels",
+    "train",
+]
+
+_ROOMS = {
+    "config": ("ContrastConfig", "SimulationConfig", "TrainingConfig"),
+    "contrastive": ("EFCR", "efcr", "efcr_extra", "haar_bands", "to_channels"),
+    "publish": ("publish",),
+    "request": (
+        "FocusStacks",
+        "ImagePairs",
+        "ImageSource",
+        "OpenLayer",
+        "PreviewPlane",
+        "SharpImages",
+        "TrainingRequest",
+    ),
+    "session": ("train",),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module(f"{__name__}.contrastive"), name)
+    for room, names in _ROOMS.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{room}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,58 +5,40 @@ from __future__ import annotations
 import copy
 import json
 import math
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from napari_mpt_deblur.checkpoints import Model, ModelConfig, save_model
 from napari_mpt_deblur.errors import TrainingError
-from napari_mpt_deblur.evaluation.metrics import psnr, ssim
-from napari_mpt_deblur.images.atomic import atomic_path, make_folder
+from napari_mpt_deblur.images.atomic import make_folder
 from napari_mpt_deblur.networks.mpt import MPT
 from napari_mpt_deblur.restoration.devices import pick_precision
 from napari_mpt_deblur.training.config import TrainingConfig
-from napari_mpt_deblur.training.simulation import DefocusPairs, SharpImage
+from napari_mpt_deblur.training.contrastive import to_channels
+from napari_mpt_deblur.training.data import TrainingData
+from napari_mpt_deblur.training.events import Losses, Scores, Step
+from napari_mpt_deblur.training.objective import Batch, draw_kernels, objective
+from napari_mpt_deblur.training.state import BEST, LAST, damaged, read_state, write_state
+from napari_mpt_deblur.training.validation import validate
 
-_SMALLEST_MSE = 1e-6  # below, an image is restored: its root mean square has no slope to speak of
-
-
-def _rmse(restored: Tensor, sharp: Tensor) -> Tensor:
-    return ((restored - sharp).square().mean((1, 2, 3)) + _SMALLEST_MSE).sqrt().mean()
-
-
-_LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": F.l1_loss, "mse": F.mse_loss, "rmse": _rmse}
-_STATE = "state.pt"
-_LOG = "log.jsonl"
-_VALIDATION_SIDE_PX = 256
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one iteration, or one validation, brought; loss and dB of PSNR, in units of the normalised intensities."""
-
-    iteration: int
-    loss: float
-    learning_rate: float
-    validation: dict[str, float] | None = None
+_KINDS, _KERNELS = 3, 5  # streams of random numbers
 
 
 class Trainer:
-    """Train a network on synthetic defocus of sharp images.
+    """Trains a network; what it draws depends on the seed and the iteration alone.
 
     Parameters
     ----------
     config : TrainingConfig
     folder : Path
-        Holds ``state.pt`` (all that resuming needs), ``log.jsonl`` and the weights.
-    train, validation : list of SharpImage
+        Holds ``state.pt`` (all that resuming needs) and the weights.
+    data : TrainingData
     device : str
     start : Model, optional
         Whose weights to begin with; by default random ones. Its hash and history go into the new model's header.
@@ -64,21 +46,19 @@ class Trainer:
     Raises
     ------
     TrainingError
-        If there are no images, or `start` is another network than the configuration's.
+        If `start` is another network than the configuration's, or data that the method needs are missing.
     """
 
     def __init__(
-        self,
-        config: TrainingConfig,
-        folder: Path,
-        train: list[SharpImage],
-        validation: list[SharpImage],
-        device: str = "cpu",
-        start: Model | None = None,
+        self, config: TrainingConfig, folder: Path, data: TrainingData, device: str = "cpu", start: Model | None = None
     ) -> None:
-        if not train or not validation:
-            raise TrainingError("Training needs at least one sharp image to train on and one to validate on.")
-        self.config, self.folder, self.device = config, Path(folder), torch.device(device)
+        contrast = config.contrast
+        if (contrast.needs_unlabelled and data.unlabelled is None) or (
+            contrast.needs_extra_pairs and data.extra is None
+        ):
+            raise TrainingError(f"The method {contrast.method} needs unlabelled images or extra pairs: there are none.")
+        self.config, self.folder, self.data = config, Path(folder), data
+        self.device, self.start = torch.device(device), start
         torch.manual_seed(config.seed)
         self.network = MPT(config.network)
         # what came before this configuration: the model started from, and stages that were resumed otherwise
@@ -87,52 +67,95 @@ class Trainer:
             if start.network.config != config.network:
                 raise TrainingError("The model to start from is another network than the configuration's.")
             self.network.load_state_dict(start.network.state_dict())
-            self.history.append({"started_from": start.sha256, "training": dict(start.config.training)})
+            self.history.append(
+                {"started_from": start.sha256, "name": start.name, "training": dict(start.config.training)}
+            )
         self.network.to(self.device)
         self.average = copy.deepcopy(self.network) if config.ema else self.network
         self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+            self.network.parameters(), config.learning_rate, config.betas, weight_decay=config.weight_decay, fused=True
         )
         self.iteration = 0
-        self.best = -math.inf
-        self.pairs = DefocusPairs(train, config.simulation, config.seed)
-        self._validation = _validation_set(validation, config)
+        self.torn = False  # whether a step was interrupted where weights, average and its number do not fit together
+        self.before: Scores | None = None
+        self.best: Scores | None = None
+        self.last: Scores | None = None
 
     def run(self) -> Iterator[Step]:
         """Iterate to the end; stop consuming at any time and call `save`."""
         # pairs cost a few per cent of a step: a loader thread gains nothing and disturbs torch's threads
+        self.begin()
         while self.iteration < self.config.iterations:
-            blurred, sharp = self._batch(self.iteration)
-            loss = self._step(blurred.to(self.device), sharp.to(self.device))
-            self.iteration += 1
-            last = self.iteration == self.config.iterations
-            scores = self.validate() if last or self.iteration % self.config.validate_every == 0 else None
-            if scores is not None and scores["psnr"] > self.best:
-                self.best = scores["psnr"]
-                self._export(self.best_path)
-            yield Step(self.iteration, loss, self._learning_rate(self.iteration - 1), scores)
+            losses = self.step()
+            due = self.iteration == self.config.iterations or self.iteration % self.config.validate_every == 0
+            scores = self.measure() if due else None
+            yield Step(self.iteration, losses, self._learning_rate(self.iteration - 1), scores)
 
-    def validate(self) -> dict[str, float]:
-        """PSNR (dB) and SSIM of the averaged weights on the validation pairs, and PSNR of the blurred ones."""
-        self.average.eval()
-        results = []
-        for blurred, sharp in self._validation:
-            with torch.no_grad(), self._autocast():
-                restored = self.average(blurred.to(self.device)).float().cpu()[0, 0].numpy()
-            truth = sharp[0, 0].numpy()
-            results.append((psnr(restored, truth, 1), psnr(blurred[0, 0].numpy(), truth, 1), ssim(restored, truth, 1)))
-        restored, before, similarity = np.mean(results, axis=0)
-        return {"psnr": float(restored), "psnr_blurred": float(before), "ssim": float(similarity)}
+    def step(self) -> Losses:
+        """One iteration, without validation.
+
+        Raises
+        ------
+        TrainingError
+            If the loss or its gradient is not finite; the weights stay as they were.
+        """
+        return self._step(self._batch(self.iteration))
+
+    def begin(self) -> Scores:
+        """The figures that the run begins with, measured where they are not known."""
+        if self.before is None:
+            self.before = self.validate()
+        return self.before
+
+    def measure(self) -> Scores:
+        """Validate the averaged weights; the best so far go into their file.
+
+        Raises
+        ------
+        TrainingError
+            If what they compute is not finite.
+        FileError
+            If the file cannot be written; what was there before stays.
+        """
+        self.last = scores = self.validate()
+        if self.best is None or scores.psnr > self.best.psnr:
+            self.best = scores
+            self._export(self.best_path)
+        return scores
+
+    def validate(self) -> Scores:
+        """PSNR (dB) and SSIM of the averaged weights on the held-out pairs, and of the blurred ones."""
+        return validate(self._forward_average, self.data.validation, self.config.network, self.iteration)
 
     @property
     def best_path(self) -> Path:
         """The averaged weights that validated best."""
-        return self.folder / "best.safetensors"
+        return self.folder / BEST
 
     @property
     def last_path(self) -> Path:
         """The averaged weights of the last `save`."""
-        return self.folder / "last.safetensors"
+        return self.folder / LAST
+
+    @property
+    def precision(self) -> str:
+        """Of the network's passes."""
+        # float16 would need its loss scaled
+        return "bfloat16" if pick_precision(self.config.precision, str(self.device)) == "bfloat16" else "float32"
+
+    def describe(self) -> ModelConfig:
+        """What the weights are, for their file."""
+        start, percentiles = self.start, list(self.data.percentiles)
+        measured = {"before": self.before, "after": self.last}
+        recipe = {
+            "iterations": self.iteration,
+            "config": self.config.to_dict(),
+            "data": self.data.record,
+            "figures": {name: asdict(scores) for name, scores in measured.items() if scores is not None},
+            "history": self.history,
+        }
+        known = self.data.nucleus_px or (start.config.nucleus_diameter_px if start else None)
+        return ModelConfig(self.config.network, {"percentiles": percentiles}, known, training=recipe)
 
     def save(self) -> None:
         """Write the state that `resume` reads and the last weights, each whole or not at all.
@@ -142,79 +165,100 @@ class Trainer:
         FileError
             If a file cannot be written; what was there before stays.
         """
+        scores = {name: getattr(self, name) for name in ("before", "best", "last")}
         state = {
             "iteration": self.iteration,
-            "best": self.best,
+            "scores": json.dumps({name: value and asdict(value) for name, value in scores.items()}),
             "config": json.dumps(self.config.to_dict()),
             "history": json.dumps(self.history),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        make_folder(self.folder)
-        with atomic_path(self.folder / _STATE, overwrite=True) as temporary:
-            torch.save(state, temporary)
+        write_state(self.folder, state)
         self._export(self.last_path)
 
     def resume(self) -> bool:
         """Take up the state in the folder, if there is one.
 
         All settings but the network may differ from the saved run's: a run can be prolonged, or its pairs drawn in
-        another way. The best score counts only for the validation pairs it was measured on.
+        another way. The scores count only for the validation pairs they were measured on.
 
         Raises
         ------
         TrainingError
             If the state is damaged or of another network.
         """
-        path = self.folder / _STATE
-        if not path.exists():
+        state = read_state(self.folder, self.device)
+        if state is None:
             return False
         try:
-            state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
             saved = TrainingConfig.from_dict(json.loads(state["config"]))
-        except Exception as error:  # pickle, zip and JSON each raise their own
-            raise TrainingError(f"{path} is damaged: delete it to begin anew, or choose another folder.") from error
+            history = json.loads(state.get("history", "[]"))
+            scores = {name: value and Scores(**value) for name, value in json.loads(state.get("scores", "{}")).items()}
+            if math.isfinite(state.get("best", math.inf)):  # of a state that knew no more than that
+                scores["best"] = Scores(state["iteration"], state["best"], math.nan, math.nan, math.nan)
+        except (ValueError, TypeError, AttributeError) as error:  # TrainingError is a ValueError
+            raise damaged(self.folder) from error
         if saved.network != self.config.network:
             raise TrainingError(f"{self.folder} holds a run of another network; choose another folder.")
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.iteration = state["iteration"]
-        self.history = json.loads(state.get("history", "[]"))
+        self.iteration, self.history = state["iteration"], history
         if saved != self.config:
             self.history.append({"iterations": self.iteration, "config": saved.to_dict()})
         if saved.simulation == self.config.simulation and saved.validation_pairs == self.config.validation_pairs:
-            self.best = state["best"]  # elsewhere it was measured on other pairs
+            for name, value in scores.items():  # elsewhere they were measured on other pairs
+                setattr(self, name, value)
         return True
 
-    def log(self, entry: dict[str, Any]) -> None:
-        """Append a line to the log, with the time."""
-        make_folder(self.folder)
-        with (self.folder / _LOG).open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"time": round(time.time()), **entry}) + "\n")
+    def _batch(self, iteration: int) -> Batch:
+        config, data, contrast = self.config, self.data, self.config.contrast
+        kind = int(np.random.default_rng([config.seed, _KINDS, iteration]).integers(len(config.patch_px)))
+        drawn = (iteration * max(config.batch), config.batch[kind], config.patch_px[kind])
+        unlabelled = data.unlabelled if contrast.needs_unlabelled else None
+        extra = data.extra if contrast.needs_extra_pairs else None
+        return Batch(
+            self._to_network(data.train.batch(*drawn)),
+            self._to_network((unlabelled.batch(*drawn),))[0] if unlabelled else None,
+            self._to_network(extra.batch(*drawn)) if extra else None,
+            draw_kernels(contrast, config.batch[kind], np.random.default_rng([config.seed, _KERNELS, iteration])),
+        )
 
-    def _batch(self, iteration: int) -> tuple[Tensor, Tensor]:
-        config = self.config
-        kind = int(np.random.default_rng([config.seed, 3, iteration]).integers(len(config.patch_px)))
-        first = iteration * max(config.batch)
-        return self.pairs.batch(first, config.batch[kind], config.patch_px[kind])
+    def _to_network(self, patches: Any) -> Any:
+        """On the device, with the network's channels."""
+        channels = self.config.network.in_channels
+        return tuple(to_channels(images, channels).contiguous().to(self.device) for images in patches)
 
-    def _step(self, blurred: Tensor, sharp: Tensor) -> float:
+    def _step(self, batch: Batch) -> Losses:
         for group in self.optimizer.param_groups:
             group["lr"] = self._learning_rate(self.iteration)
         self.network.train()
-        with self._autocast():
-            restored = self.network(blurred)
-        loss = _LOSSES[self.config.loss](restored.float(), sharp)
-        self._check(loss, "loss")
+        parts = objective(self._forward, batch, self.config.loss, self.config.contrast)
+        self._check(parts.total, "loss")
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        parts.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self._check(norm, "gradient")
+        self.torn = True
         self.optimizer.step()
         self._update_average()
-        return float(loss.detach())
+        self.iteration += 1
+        self.torn = False
+        return parts.values()
+
+    def _forward(self, images: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+            restored: Tensor = self.network(images)
+        return restored.float()
+
+    @torch.no_grad()
+    def _forward_average(self, images: Tensor) -> Tensor:
+        self.average.eval()
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+            restored: Tensor = self.average(to_channels(images, self.config.network.in_channels).to(self.device))
+        return restored.float().cpu()
 
     def _check(self, value: Tensor, name: str) -> None:
         """Stops before the weights are touched."""
@@ -224,11 +268,8 @@ class Trainer:
             )
 
     def _export(self, path: Path) -> None:
-        config = self.config
         make_folder(path.parent)
-        recipe = {"iterations": self.iteration, "config": config.to_dict(), "history": self.history}
-        described = ModelConfig(config.network, nucleus_diameter_px=config.simulation.nucleus_px, training=recipe)
-        save_model(path, self.average, described)
+        save_model(path, self.average, self.describe())
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -247,15 +288,3 @@ class Trainer:
         progress = (iteration - config.warmup) / max(1, config.iterations - config.warmup)
         swing = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
         return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * swing
-
-    def _autocast(self) -> torch.autocast:
-        enabled = pick_precision(self.config.precision, str(self.device)) == "bfloat16"
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=enabled)
-
-
-def _validation_set(images: list[SharpImage], config: TrainingConfig) -> list[tuple[Tensor, Tensor]]:
-    multiple = config.network.size_multiple
-    side = max(multiple, _VALIDATION_SIDE_PX // multiple * multiple)
-    # pairs that are sharp already have no PSNR to speak of
-    pairs = DefocusPairs(images, replace(config.simulation, identity=0.0), seed=1_000_003)
-    return [pairs.batch(number, 1, side) for number in range(config.validation_pairs)]

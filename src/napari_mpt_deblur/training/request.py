@@ -181,6 +181,7 @@ class TrainingRequest:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
         contrast = self.config.contrast
         needs: tuple[tuple[bool, Any, str], ...] = (
             (contrast.needs_unlabelled, self.unlabelled, "unlabelled images"),

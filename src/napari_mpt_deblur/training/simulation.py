@@ -17,10 +17,11 @@ from torch.nn import functional as F
 
 from napari_mpt_deblur.images.diameter import estimate_nucleus_diameter
 from napari_mpt_deblur.optics.psf import ABERRATIONS, Microscope, defocus_psf
-from napari_mpt_deblur.training.config import SimulationConfig
+from napari_mpt_deblur.training.data import stack_pairs
 from napari_mpt_deblur.training.scenes import crisp, dead_leaves, grain, log_uniform, texture
+from napari_mpt_deblur.training.simulation_config import SimulationConfig
 
-_DEFAULT_DIAMETER_PX = 20.0
+DEFAULT_DIAMETER_PX = 20.0
 _ZOOMS = (0.25, 6.0)
 _ENLARGED = 1.5  # zoom from which an image has lost the fine detail of its new scale
 _GRAIN = (0.003, 0.04)  # standard deviation, in units of the range of intensities
@@ -35,17 +36,17 @@ _LARGE_NUCLEUS_PX = 40.0  # nuclei are of one size in life: where they are large
 class SharpImage:
     """A sharp image, its 1st and 99.8th percentiles brought to 0 and 1, and the diameter of its nuclei in pixels."""
 
-    pixels: np.ndarray  # (Y, X) float32
+    pixels: np.ndarray  # (Y, X) or (C, Y, X) float32
     nucleus_px: float
 
     @classmethod
     def of(cls, image: np.ndarray) -> SharpImage:
         image = np.asarray(image, np.float32)
-        low, high = np.percentile(image, (1, 99.8))
-        pixels = (image - low) / max(float(high - low), 1e-6)
-        diameter = estimate_nucleus_diameter(image)
-        if diameter is None or diameter > min(image.shape) / 2:  # a whole colony, or its gradient
-            diameter = _DEFAULT_DIAMETER_PX
+        low, high = np.percentile(image, (1, 99.8), axis=(-2, -1), keepdims=True)
+        pixels = (image - low) / np.maximum(high - low, 1e-6)
+        diameter = estimate_nucleus_diameter(image if image.ndim == 2 else image.mean(0))
+        if diameter is None or diameter > min(image.shape[-2:]) / 2:  # a whole colony, or its gradient
+            diameter = DEFAULT_DIAMETER_PX
         return cls(pixels.astype(np.float32), diameter)
 
 
@@ -60,23 +61,36 @@ _PERFECT = Optics(np.ones((1, 1), np.float32), None)
 
 
 class OpticsBank:
-    """Point-spread functions of random microscopes at random defocus, drawn once; a seventh is in focus.
+    """Point-spread functions of random microscopes at random defocus, shared by all pairs; a seventh is in focus.
 
-    The n-th is the same for the same seed, whatever the number of them.
+    The n-th is the same for the same seed, whatever the number of them; it is computed when it is first drawn.
     """
 
     def __init__(self, config: SimulationConfig, seed: int) -> None:
-        self._drawn: dict[tuple[bool, bool], list[Optics]] = {}  # by fine pixels, in focus
+        self._config, self._seed = config, seed
+        self._numbers: dict[tuple[bool, bool], list[int]] = {}  # by fine pixels, in focus
+        self._known: dict[int, Optics] = {}
         for number in range(config.psf_count):
-            rng = np.random.default_rng([seed, 1, number])
-            fine, focused = number % 2 == 0, number // 2 % 7 == 0
-            low, high = config.disc_radius_px
-            radius = rng.uniform(0, low) if focused else rng.uniform(low, high)
-            self._drawn.setdefault((fine, focused), []).append(_draw_optics(rng, config, fine, radius))
+            self._numbers.setdefault(_kind(number), []).append(number)
 
     def draw(self, rng: np.random.Generator, fine: bool, focused: bool) -> Optics:
-        few = self._drawn.get((fine, focused)) or self._drawn.get((not fine, focused)) or self._drawn[fine, not focused]
-        return few[rng.integers(len(few))]
+        kinds = ((fine, focused), (not fine, focused), (fine, not focused))
+        few = next(self._numbers[kind] for kind in kinds if kind in self._numbers)
+        return self._optics(few[rng.integers(len(few))])
+
+    def _optics(self, number: int) -> Optics:
+        if number not in self._known:
+            rng = np.random.default_rng([self._seed, 1, number])
+            fine, focused = _kind(number)
+            low, high = self._config.disc_radius_px
+            radius = rng.uniform(0, low) if focused else rng.uniform(low, high)
+            self._known[number] = _draw_optics(rng, self._config, fine, radius)
+        return self._known[number]
+
+
+def _kind(number: int) -> tuple[bool, bool]:
+    """Whether the n-th has fine pixels, and whether it is in focus."""
+    return number % 2 == 0, number // 2 % 7 == 0
 
 
 class DefocusPairs:
@@ -89,17 +103,23 @@ class DefocusPairs:
     images : list of SharpImage
     config : SimulationConfig
     seed : int
+    keep_range : bool
+        Leave the values as they are: they were normalised as the network will see them. By default each pair has a
+        range of its own, as if its image had been normalised alone or as a part of a stack.
     """
 
-    def __init__(self, images: list[SharpImage], config: SimulationConfig, seed: int) -> None:
-        self.images, self.config, self.seed = images, config, seed
+    def __init__(
+        self, images: list[SharpImage], config: SimulationConfig, seed: int, *, keep_range: bool = False
+    ) -> None:
+        self.images, self.config, self.seed, self.keep_range = images, config, seed, keep_range
         # by area: every pixel of the data is as likely as any other
         self._share = np.cumsum([image.pixels.size for image in images], dtype=np.float64)
+        self.channels = max(1 if image.pixels.ndim == 2 else len(image.pixels) for image in images)
         self.bank = OpticsBank(config, seed)
         self._drawn: dict[int, SharpImage] = {}
 
     def pair(self, number: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """Blurred and sharp patch, each (side, side) float32, values about 0..1."""
+        """Blurred and sharp patch, each (side, side) or (C, side, side) float32, values about 0..1."""
         rng = np.random.default_rng([self.seed, 2, number])
         config = self.config
         image, zoom = self._draw_scale(rng)
@@ -113,14 +133,21 @@ class DefocusPairs:
             light = max(1.0, float(sharp.max()))
             blurred, sharp = light - blurred, light - sharp
         noisy = blurred if optics[0] is _PERFECT and rng.random() < 0.5 else _record(blurred, rng, config)
-        low, high = _intensity_range(noisy, rng)
+        if self.keep_range:
+            return noisy, sharp
+        ranges = [_intensity_range(channel, rng) for channel in noisy.reshape(-1, side, side)]
+        low, high = (np.array(ends).reshape(*noisy.shape[:-2], 1, 1) for ends in zip(*ranges, strict=True))
         return (noisy - low) / (high - low), (sharp - low) / (high - low)
 
     def batch(self, number: int, size: int, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Blurred and sharp batch, each (size, 1, side, side) float32; `number` is that of the first pair."""
-        pairs = [self.pair(number + i, side) for i in range(size)]
-        blurred, sharp = (np.stack(planes)[:, None].astype(np.float32) for planes in zip(*pairs, strict=True))
-        return torch.from_numpy(blurred), torch.from_numpy(sharp)
+        """Blurred and sharp batch, each (size, C, side, side) float32; `number` is that of the first pair."""
+        pairs = (self.pair(number + i, side) for i in range(size))
+        return stack_pairs([(self._channels(blurred, side), self._channels(sharp, side)) for blurred, sharp in pairs])
+
+    def _channels(self, patch: np.ndarray, side: int) -> np.ndarray:
+        """(C, side, side); drawn scenes among colour images are grey."""
+        patch = np.ascontiguousarray(patch.reshape(-1, side, side), np.float32)
+        return patch if len(patch) == self.channels else np.repeat(patch, self.channels, 0)
 
     def _draw_scale(self, rng: np.random.Generator) -> tuple[SharpImage, float]:
         """A random image and its zoom."""
@@ -199,23 +226,23 @@ def _mean(psfs: list[np.ndarray]) -> np.ndarray:
 
 def _zoomed_patch(pixels: np.ndarray, side: int, zoom: float, rng: np.random.Generator) -> np.ndarray:
     needed = max(2, math.ceil(side / zoom))
-    height, width = pixels.shape
+    height, width = pixels.shape[-2:]
     if needed > min(height, width):  # continue small images by reflection
-        missing = [(0, max(0, needed - size)) for size in pixels.shape]
-        pixels = np.pad(pixels, missing, mode="symmetric")
-        height, width = pixels.shape
+        missing = [(0, max(0, needed - size)) for size in (height, width)]
+        pixels = np.pad(pixels, [(0, 0)] * (pixels.ndim - 2) + missing, mode="symmetric")
+        height, width = pixels.shape[-2:]
     y, x = rng.integers(height - needed + 1), rng.integers(width - needed + 1)
-    patch = pixels[y : y + needed, x : x + needed]
+    patch = pixels[..., y : y + needed, x : x + needed]
     if zoom == 1.0:
         return patch
-    tensor = torch.from_numpy(np.ascontiguousarray(patch))[None, None]
+    tensor = torch.from_numpy(np.ascontiguousarray(patch)).reshape(1, -1, needed, needed)
     tensor = F.interpolate(tensor, size=(side, side), mode="bicubic", antialias=True, align_corners=False)
-    return tensor[0, 0].numpy()
+    return tensor.reshape(*patch.shape[:-2], side, side).numpy()
 
 
 def _turn(patch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    patch = np.rot90(patch, int(rng.integers(4)))
-    return patch[::-1] if rng.random() < 0.5 else patch
+    patch = np.rot90(patch, int(rng.integers(4)), axes=(-2, -1))
+    return patch[..., ::-1, :] if rng.random() < 0.5 else patch
 
 
 def _mix(planes: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
@@ -225,7 +252,7 @@ def _mix(planes: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.5:  # thick: part of the light comes from another depth
         weight: np.ndarray | float = rng.uniform(0.1, 0.5)
     else:  # tilted: the depth changes over the field
-        y, x = np.mgrid[-1 : 1 : planes[0].shape[0] * 1j, -1 : 1 : planes[0].shape[1] * 1j]
+        y, x = np.mgrid[-1 : 1 : planes[0].shape[-2] * 1j, -1 : 1 : planes[0].shape[-1] * 1j]
         angle = rng.uniform(0, 2 * math.pi)
         ramp = (math.cos(angle) * x + math.sin(angle) * y) * rng.uniform(1, 4) + rng.uniform(-1, 1)
         weight = 1 / (1 + np.exp(-ramp))
@@ -233,19 +260,19 @@ def _mix(planes: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
 
 
 def _spectrum(scene: np.ndarray) -> np.ndarray:
-    side = fft.next_fast_len(scene.shape[0], real=True)
-    padded = np.zeros((side, side), np.float32)
-    padded[: scene.shape[0], : scene.shape[1]] = scene
+    side = fft.next_fast_len(scene.shape[-1], real=True)
+    padded = np.zeros((*scene.shape[:-2], side, side), np.float32)
+    padded[..., : scene.shape[-2], : scene.shape[-1]] = scene
     return fft.rfft2(padded)
 
 
 def _filter(spectrum: np.ndarray, psf: np.ndarray, pad: int, side: int) -> np.ndarray:
     """The scene of this spectrum through a point-spread function, cut by `pad` to (side, side)."""
-    full_side = spectrum.shape[0]
+    full_side = spectrum.shape[-2]
     full = fft.irfft2(spectrum * fft.rfft2(psf, (full_side, full_side)), (full_side, full_side))
     # the wrap of the circular convolution falls into the margin that is cut off
     low = pad + psf.shape[0] // 2
-    return full[low : low + side, low : low + side].astype(np.float32)
+    return full[..., low : low + side, low : low + side].astype(np.float32)
 
 
 def _record(blurred: np.ndarray, rng: np.random.Generator, config: SimulationConfig) -> np.ndarray:
@@ -255,7 +282,7 @@ def _record(blurred: np.ndarray, rng: np.random.Generator, config: SimulationCon
     noise = np.sqrt(expected + rng.uniform(*config.read_noise) ** 2)  # Poisson's, by its normal approximation
     sampled = rng.standard_normal(blurred.shape, dtype=np.float32) * noise
     if rng.random() < 0.08:  # interpolated or filtered by the microscope's software
-        sampled = ndimage.gaussian_filter(sampled, rng.uniform(0.4, 1.0))
+        sampled = ndimage.gaussian_filter(sampled, rng.uniform(0.4, 1.0), axes=(-2, -1))
     levels = log_uniform(rng, 60, 4000)
     noisy = (expected + sampled) / photons - background
     return np.rint(noisy * levels) / levels if rng.random() < 0.3 else noisy

@@ -1,0 +1,155 @@
+"""A finished training as a named model in the user's library, with a card beside it."""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from napari_mpt_deblur.checkpoints import available_models, load_model, save_model, user_folder
+from napari_mpt_deblur.checkpoints.config import ModelConfig
+from napari_mpt_deblur.checkpoints.safetensors_file import SUFFIX
+from napari_mpt_deblur.errors import ParameterError
+from napari_mpt_deblur.images.atomic import atomic_path, check_creatable, check_writable, make_folder
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # no file names on Windows
+
+
+def check_name(name: str, *, overwrite: bool = False) -> Path:
+    """Where a model of that name will lie.
+
+    Raises
+    ------
+    ParameterError
+        If it cannot be a file's name, a bundled model has it, or (without `overwrite`) one of the user's.
+    FileError
+        If the user's folder refuses files.
+    """
+    if not _NAME.fullmatch(name) or name.endswith(SUFFIX) or _RESERVED.fullmatch(name):
+        raise ParameterError(
+            f"{name[:80]!r} cannot be a model's name: "
+            f"use letters, digits, dots, dashes and underscores, without {SUFFIX}."
+        )
+    for info in available_models():
+        if info.name.casefold() == name.casefold() and (info.bundled or not overwrite):
+            whose = "A bundled model" if info.bundled else "One of your models"
+            raise ParameterError(f"{whose} is called {info.name}: choose another name.")
+    path = user_folder() / f"{name}{SUFFIX}"
+    if path.parent.exists():
+        check_writable(path, overwrite=True)
+    else:
+        check_creatable(path)
+    return path
+
+
+def publish(
+    weights: str | Path, name: str, description: str = "", *, licence: str = "", overwrite: bool = False
+) -> Path:
+    """Put weights that a training left into the user's library; `available_models` lists them at once.
+
+    Parameters
+    ----------
+    weights : str or Path
+        ``best.safetensors`` or ``last.safetensors`` of a run's folder (`Finished.weights`).
+    name : str
+    description : str
+        In a line; by default what it was trained on and how.
+    licence : str
+    overwrite : bool
+        Replace a model of the user's that has this name.
+
+    Returns
+    -------
+    Path
+        Of the model; its card lies beside it, with the suffix ``.md``.
+
+    Raises
+    ------
+    ParameterError
+        If the name cannot be used.
+    FileError, ModelError
+        If the weights cannot be read, or the files not be written; what was there before stays.
+    """
+    path = check_name(name, overwrite=overwrite)
+    model = load_model(Path(weights), "cpu")
+    line = " ".join(description.split()) or _describe(model.config.training)
+    config = replace(model.config, name=name, description=line, licence=licence)
+    make_folder(path.parent)
+    card = path.with_suffix(".md")
+    before = card.read_bytes() if card.exists() else None
+    with atomic_path(card, overwrite=True) as temporary:
+        temporary.write_text(card_text(config, model.sha256), encoding="utf-8")
+    try:
+        return save_model(path, model.network, config)
+    except BaseException:
+        with suppress(OSError):  # a card tells of the model beside it
+            card.unlink() if before is None else card.write_bytes(before)
+        raise
+
+
+def card_text(config: ModelConfig, sha256: str) -> str:
+    """A model's card, Markdown: what the header of its file says, for people.
+
+    Parameters
+    ----------
+    config : ModelConfig
+    sha256 : str
+        Of the weights that it was saved from.
+    """
+    training = config.training
+    recipe = {key: value for key, value in training.get("config", {}).items() if key not in ("network", "simulation")}
+    facts = {
+        "Network": f"`{json.dumps(config.network.to_dict())}`",
+        "Started from": _base(training.get("history", [])),
+        "Data": _data(training.get("data", {})),
+        "Iterations": f"{training.get('iterations', 0)}",
+        "Recipe": f"`{json.dumps(recipe)}`",
+        "Synthetic defocus": f"`{json.dumps(training.get('config', {}).get('simulation', {}))}`",
+        "Licence": config.licence or "not stated",
+        "Weights": f"saved from the file with SHA-256 `{sha256}`",
+    }
+    lines = [f"# {config.name}", "", config.description, ""]
+    lines += [f"- **{name}**: {text}" for name, text in facts.items()]
+    return "\n".join([*lines, "", *_figures(training.get("figures", {})), ""])
+
+
+def _describe(training: dict[str, Any]) -> str:
+    method = training.get("config", {}).get("contrast", {}).get("method", "pixel")
+    kind = training.get("data", {}).get("pairs", {}).get("kind", "images")
+    base = next((entry["name"] for entry in reversed(training.get("history", [])) if entry.get("name")), None)
+    return f"{f'{base}, fine-tuned' if base else 'trained'} on {kind} ({method})"
+
+
+def _base(history: list[dict[str, Any]]) -> str:
+    started = [entry for entry in history if "started_from" in entry]
+    if not started:
+        return "random weights"
+    return f"{started[-1].get('name', 'a model')}, SHA-256 `{started[-1]['started_from']}`"
+
+
+def _data(record: dict[str, Any]) -> str:
+    parts = []
+    for role, entry in record.items():
+        names = ", ".join(str(image.get("name", "")) for image in entry.get("images", []))
+        more = entry.get("count", 0) - len(entry.get("images", []))
+        parts.append(f"{role}: {entry.get('kind', '')} ({names}{f' and {more} more' if more > 0 else ''})")
+    return "; ".join(parts) or "not recorded"
+
+
+def _figures(figures: dict[str, dict[str, float]]) -> list[str]:
+    if not figures:
+        return ["No figures were measured."]
+    rows = ["| held-out patches | PSNR, dB | SSIM |", "|---|---|---|"]
+    first = next(iter(figures.values()))
+    rows.append(f"| blurred | {first['psnr_blurred']:.2f} | {first['ssim_blurred']:.3f} |")
+    rows += [
+        f"| {name} (iteration {scores['iteration']}) | {scores['psnr']:.2f} | {scores['ssim']:.3f} |"
+        for name, scores in figures.items()
+    ]
+    if {"before", "after"} <= set(figures) and figures["after"]["psnr"] < figures["before"]["psnr"]:
+        rows += ["", "**Validation got worse**: these weights restore the held-out patches worse than the run began."]
+    return rows

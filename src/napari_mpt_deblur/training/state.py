@@ -1,0 +1,106 @@
+"""What a run leaves in its folder: the state that resuming reads, written whole or not at all."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_mpt_deblur.errors import FileError, TrainingError
+from napari_mpt_deblur.images.atomic import atomic_path, check_creatable, make_folder
+
+STATE, LOG, BEST, LAST = "state.pt", "log.jsonl", "best.safetensors", "last.safetensors"
+_VALUES_A_WEIGHT = 2 * 4 + 3  # a state has four (weights, average, moments), a model one; the next beside the last
+_SPARE_BYTES = 2**22  # of what stands between the weights, and of the log
+
+
+def check_folder(folder: Path, parameters: int) -> None:
+    """Find out before the work whether checkpoints can be written.
+
+    Parameters
+    ----------
+    folder : Path
+        May be missing.
+    parameters : int
+        Of the network.
+
+    Raises
+    ------
+    FileError
+        If the folder cannot be made or written to, or its disk is too full.
+    """
+    check_creatable(folder / "x")
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    needed = needed_bytes(parameters)
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise FileError(
+            f"The checkpoints of this run take {needed / 1e6:.0f} MB, but {existing} has {free / 1e6:.0f} MB left: "
+            "free some space, or choose another folder."
+        )
+
+
+def needed_bytes(parameters: int) -> int:
+    """What the checkpoints of a network take, while the next ones are written beside them."""
+    return 4 * parameters * _VALUES_A_WEIGHT + _SPARE_BYTES
+
+
+def write_state(folder: Path, state: dict[str, Any]) -> None:
+    """Write the state.
+
+    Raises
+    ------
+    FileError
+        If that fails; what was there before stays.
+    """
+    make_folder(folder)
+    with atomic_path(folder / STATE, overwrite=True) as temporary:
+        content = io.BytesIO()  # torch's own writer does not say why it failed
+        torch.save(state, content)
+        temporary.write_bytes(content.getbuffer())
+
+
+def read_state(folder: Path, device: torch.device | str) -> dict[str, Any] | None:
+    """The state, or None where there is none.
+
+    Raises
+    ------
+    TrainingError
+        If it is damaged.
+    """
+    path = folder / STATE
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        if not isinstance(state, dict) or not {"iteration", "config", "network", "optimizer"} <= set(state):
+            raise ValueError("it lacks entries")
+    except Exception as error:  # pickle, zip and JSON each raise their own
+        raise damaged(folder) from error
+    return state
+
+
+def saved_iterations(folder: Path) -> int | None:
+    """How many iterations the run in a folder was to have; None where there is none.
+
+    Raises
+    ------
+    TrainingError
+        If its state is damaged.
+    """
+    state = read_state(folder, "cpu")
+    if state is None:
+        return None
+    try:
+        return int(json.loads(state["config"])["iterations"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise damaged(folder) from error
+
+
+def damaged(folder: Path) -> TrainingError:
+    """The error for a state that cannot be read."""
+    return TrainingError(f"{folder / STATE} is damaged: delete it to begin anew, or choose another folder.")

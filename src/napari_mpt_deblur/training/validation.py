@@ -1,0 +1,66 @@
+"""PSNR and SSIM on what training does not see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_mpt_deblur.errors import TrainingError
+from napari_mpt_deblur.evaluation.metrics import psnr, ssim
+from napari_mpt_deblur.networks.config import MPTConfig
+from napari_mpt_deblur.training.contrastive import to_channels
+from napari_mpt_deblur.training.data import Patches
+from napari_mpt_deblur.training.events import Scores
+
+_BEST_DB = 100.0  # of images that are equal
+
+
+def validate(
+    restore: Callable[[Tensor], Tensor], pairs: Sequence[Patches], network: MPTConfig, iteration: int
+) -> Scores:
+    """Means over held-out pairs; peak 1.
+
+    Parameters
+    ----------
+    restore : callable
+        (1, C, H, W) with sides that the network accepts, to the same.
+    pairs : sequence of (Tensor, Tensor)
+        Blurred and sharp, (1, C, H, W) of any size: padded by reflection for the network, as the Deblurrer does.
+    network : MPTConfig
+    iteration : int
+        For the record.
+
+    Raises
+    ------
+    TrainingError
+        If what is restored is not finite.
+    """
+    rows = []
+    for blurred, sharp in pairs:
+        restored = _padded(restore, blurred, network.size_multiple)
+        if not torch.isfinite(restored).all():
+            raise TrainingError(
+                f"The network computes what is no number at iteration {iteration}: go on with a lower learning rate."
+            )
+        before, truth = (to_channels(images, network.in_channels) for images in (blurred, sharp))
+        rows.append([measure(image, truth) for measure in (_psnr, _ssim) for image in (restored, before)])
+    scores = np.mean(rows, axis=0)
+    return Scores(iteration, *map(float, scores))
+
+
+def _padded(restore: Callable[[Tensor], Tensor], images: Tensor, multiple: int) -> Tensor:
+    height, width = images.shape[2:]
+    missing = [(0, 0), (0, 0), (0, -height % multiple), (0, -width % multiple)]
+    padded = np.pad(images.numpy(), missing, mode="symmetric")
+    return restore(torch.from_numpy(padded))[..., :height, :width]
+
+
+def _psnr(images: Tensor, truth: Tensor) -> float:
+    return min(psnr(images[0].numpy(), truth[0].numpy(), 1), _BEST_DB)
+
+
+def _ssim(images: Tensor, truth: Tensor) -> float:
+    return float(np.mean([ssim(a.numpy(), b.numpy(), 1) for a, b in zip(images[0], truth[0], strict=True)]))

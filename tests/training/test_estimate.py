@@ -1,0 +1,56 @@
+"""What a run will take is measured on a patch, and grows as it should."""
+
+import pytest
+import torch
+from training.small import small_config
+
+from napari_mpt_deblur.errors import DeviceError
+from napari_mpt_deblur.training import estimate as estimating
+from napari_mpt_deblur.training.contrast_config import METHODS
+from napari_mpt_deblur.training.estimate import estimate
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Every step takes a tenth of a second."""
+    monkeypatch.setattr(estimating, "_timed_step", lambda trainer: trainer.step() and 0.1)
+
+
+@pytest.mark.usefixtures("clock")
+def test_time_goes_with_the_pixels_of_a_batch():
+    one = estimate(small_config(batch=(1,), validate_every=4, validation_pairs=1), "cpu")
+    assert one.seconds_per_step == pytest.approx(0.1)
+    assert one.seconds == pytest.approx(4 * 0.1 + (256 / 16) ** 2 * 0.1 / 3)
+    mixed = estimate(small_config(patch_px=(16, 32), batch=(2, 1)), "cpu")
+    assert mixed.seconds_per_step == pytest.approx(0.1 * (2 + 4) / 2)
+
+
+@pytest.mark.usefixtures("clock")
+def test_memory_goes_with_the_largest_batch_and_the_passes():
+    bytes_of = {method: estimate(small_config(contrast=method, batch=(4,)), "cpu").memory_bytes for method in METHODS}
+    assert bytes_of["pixel"] < bytes_of["efcr"] < bytes_of["efcrex_labelled"]
+    assert bytes_of["efcrex"] == pytest.approx(bytes_of["efcr"], rel=0.05)
+    double = estimate(small_config(batch=(8,)), "cpu").memory_bytes
+    assert 1.7 * bytes_of["pixel"] < double < 2.1 * bytes_of["pixel"]
+
+
+def test_what_is_counted_is_what_a_graph_keeps():
+    weight = torch.nn.Parameter(torch.rand(10, 10))
+    network = torch.nn.Module()
+    network.weight = weight
+    with estimating._kept_bytes(network) as kept:
+        first = torch.rand(5, 10)
+        middle = first @ weight  # keeps its input; the weight is the network's own
+        middle.square().sum().backward()  # keeps what it squares
+    assert kept == [4 * (50 + 50)]
+
+
+def test_a_real_estimate_is_of_the_order_of_a_real_step():
+    found = estimate(small_config(), "cpu")
+    assert 1e-3 < found.seconds_per_step < 60
+    assert 1e5 < found.memory_bytes < 1e9
+
+
+def test_a_device_that_is_not_there_is_told():
+    with pytest.raises(DeviceError, match="warp"):
+        estimate(small_config(), "warp")

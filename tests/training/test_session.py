@@ -1,0 +1,367 @@
+"""`train`: from a request to weights; what it tells on the way, how it is stopped, and what it refuses at once."""
+
+import json
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from training.small import small_config, small_network, source, spots
+
+from napari_mpt_deblur.checkpoints import load_model
+from napari_mpt_deblur.errors import (
+    DeblurError,
+    DeviceError,
+    FileError,
+    OutOfMemoryError,
+    ParameterError,
+    TrainingError,
+)
+from napari_mpt_deblur.images import ImageView
+from napari_mpt_deblur.training import session
+from napari_mpt_deblur.training.events import Estimate, Finished, Preview, Scores, Stage, Started, Step
+from napari_mpt_deblur.training.loop import Trainer
+from napari_mpt_deblur.training.request import (
+    FocusStacks,
+    ImagePairs,
+    ImageSource,
+    OpenLayer,
+    PreviewPlane,
+    SharpImages,
+    TrainingRequest,
+)
+from napari_mpt_deblur.training.session import train
+
+
+@pytest.fixture(autouse=True)
+def no_trial(request, monkeypatch):
+    """The estimate has tests of its own."""
+    monkeypatch.setattr(session, "estimate", lambda config, device: Estimate(0.5, 0.5 * config.iterations, 10**6))
+
+
+@pytest.fixture(scope="module")
+def layer():
+    return source("layer", np.stack([spots((40, 60), seed) for seed in range(2)]), "ZYX")
+
+
+def ask(folder, pairs, method="pixel", **arguments):
+    config = arguments.pop("config", None) or small_config(contrast=method)
+    return TrainingRequest(config, pairs, folder, **arguments)
+
+
+def drive(request, stop=None):
+    events, steps = [], train(request, stop)
+    while True:
+        try:
+            events.append(next(steps))
+        except StopIteration as end:
+            return events, end.value
+
+
+def kinds(events):
+    return [type(event) for event in events if not isinstance(event, Stage)]
+
+
+def sources(layer):
+    sharp = tuple(source(str(number), spots((40, 60), number)) for number in range(3))
+    return {
+        "sharp": SharpImages(sharp),
+        "pairs": ImagePairs(sharp, sharp),
+        "stack": FocusStacks((layer,)),
+        "layer": OpenLayer(layer),
+    }
+
+
+@pytest.mark.parametrize("kind", ["sharp", "pairs", "stack", "layer"])
+def test_every_source_trains_with_unlabelled_images(tmp_path, layer, kind):
+    events, finished = drive(ask(tmp_path, sources(layer)[kind], "efcrex", unlabelled=(layer,)))
+    assert kinds(events) == [Started, *[Step] * 4]
+    assert isinstance(events[0], Stage)
+    assert finished.reason == "done"
+    assert finished.weights.is_file()
+    data = load_model(finished.weights, "cpu").config.training["data"]
+    assert data["unlabelled"]["images"][0] == {"name": "layer", "axes": "ZYX", "shape": [2, 40, 60]}
+    assert set(data) == {"pairs", "unlabelled"}
+
+
+@pytest.mark.parametrize("kind", ["sharp", "pairs", "stack"])
+def test_every_source_serves_as_extra_data_in_colour(tmp_path, layer, kind):
+    colour = np.stack([np.stack([spots((40, 40), seed)] * 3, -1) for seed in range(2)])
+    colours = {
+        "sharp": SharpImages((source("c", colour[0], "YXS"),)),
+        "pairs": ImagePairs((source("c", colour[0], "YXS"),), (source("d", colour[0], "YXS"),)),
+        "stack": FocusStacks((source("c", colour, "ZYXS"),)),
+    }
+    events, finished = drive(ask(tmp_path, OpenLayer(layer), "efcrex_labelled", extra=colours[kind]))
+    assert events[-1].losses.extra > 0
+    assert load_model(finished.weights, "cpu").config.training["data"]["extra"]["count"] == 1
+
+
+def test_a_colour_layer_trains_a_network_of_three_channels(tmp_path):
+    colour = source("rgb", np.stack([spots((40, 60), seed) for seed in range(3)], -1), "YXS")
+    config = small_config(network=small_network(in_channels=3), contrast="efcrex", iterations=1)
+    _, finished = drive(ask(tmp_path, OpenLayer(colour), config=config, unlabelled=(colour,)))
+    assert load_model(finished.weights, "cpu").config.network.in_channels == 3
+
+
+def test_it_tells_what_it_begins_with_and_what_it_comes_to(tmp_path, layer, base_model):
+    events, finished = drive(ask(tmp_path, OpenLayer(layer), "efcr", base=base_model))
+    started = next(event for event in events if isinstance(event, Started))
+    steps = [event for event in events if isinstance(event, Step)]
+    assert (started.iteration, started.iterations, started.before.iteration) == (0, 4, 0)
+    assert (started.device, started.precision) == ("cpu", "float32")
+    assert started.estimate.seconds == pytest.approx(2.0)
+    assert len(started.notes) == 1
+    assert [step.iteration for step in steps] == [1, 2, 3, 4]
+    assert [step.validation is not None for step in steps] == [False, True, False, True]
+    assert all(step.losses.positive > 0 and step.losses.extra > 0 for step in steps)
+    assert [step.seconds for step in steps] == sorted(step.seconds for step in steps)
+    assert finished.before == started.before
+    assert finished.after == max((step.validation for step in steps if step.validation), key=lambda scores: scores.psnr)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [entry["iteration"] for entry in log] == [0, 2, 4]
+    assert log[1]["positive"] == pytest.approx(np.mean([step.losses.positive for step in steps[:2]]))
+    assert {"loss", "pixel", "contrast", "positive", "negative", "extra", "psnr", "ssim_blurred"} <= set(log[2])
+    config = load_model(finished.weights, "cpu").config
+    assert (config.percentiles, config.nucleus_diameter_px) == ((2.0, 99.0), (8, 20))  # the base model's
+
+
+def test_worse_than_before_is_told():
+    scores = {psnr: Scores(1, psnr, 20.0, 0.9, 0.8) for psnr in (29.0, 30.0)}
+    finished = Finished(1, "done", None, None, scores[30.0], scores[29.0])
+    assert finished.got_worse
+    assert not replace(finished, after=scores[30.0]).got_worse
+
+
+def test_closed_and_taken_up_again_equals_uninterrupted(tmp_path, layer):
+    """With all streams of random numbers in use; `test_trainer` has every method."""
+    extra, pairs = SharpImages((layer,)), FocusStacks((layer,))
+    drive(ask(tmp_path / "whole", pairs, "efcrex_labelled", extra=extra))
+    request = ask(tmp_path / "parts", pairs, "efcrex_labelled", extra=extra)
+    steps = train(request)
+    for event in steps:
+        if isinstance(event, Step) and event.iteration == 3:
+            steps.close()
+    events, _ = drive(request)
+    assert next(event for event in events if isinstance(event, Started)).iteration == 3
+    whole, parts = (torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts"))
+    for part in ("network", "average"):
+        assert all(torch.equal(whole[part][name], parts[part][name]) for name in whole[part])
+    assert whole["scores"] == parts["scores"]
+
+
+def test_stopping_keeps_what_was_learnt_with_its_figures(tmp_path, layer):
+    stop, events = threading.Event(), []
+    steps = train(ask(tmp_path, OpenLayer(layer)), stop)
+    while True:
+        try:
+            events.append(next(steps))
+        except StopIteration as end:
+            finished = end.value
+            break
+        if isinstance(events[-1], Step):
+            stop.set()
+    assert (finished.reason, finished.iteration, finished.after.iteration) == ("stopped", 1, 1)
+    assert load_model(finished.weights, "cpu").config.training["iterations"] == 1
+
+
+def test_pauses_do_not_count_as_time(tmp_path, layer, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(session.time, "monotonic", lambda: now[0])
+    request = ask(tmp_path, OpenLayer(layer), minutes=1.0)
+    seconds = []
+    for event in train(request):
+        now[0] += 3600  # the consumer waits
+        if isinstance(event, Step):
+            seconds.append(event.seconds)
+    assert seconds == [0, 0, 0, 0]
+
+
+def test_the_time_is_a_limit(tmp_path, layer, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(session.time, "monotonic", lambda: now[0])
+    step = Trainer.step
+
+    def slow(trainer):
+        now[0] += 40
+        return step(trainer)
+
+    monkeypatch.setattr(Trainer, "step", slow)
+    for minutes, reason, iteration in ((1.0, "time", 2), (2.0, "done", 4)):
+        _, finished = drive(ask(tmp_path, OpenLayer(layer), minutes=minutes))
+        assert (finished.reason, finished.iteration) == (reason, iteration)
+
+
+def test_iterations_fill_the_minutes_and_stay_what_they_were(tmp_path, layer):
+    config = small_config(iterations=100, warmup=10)
+    request = ask(tmp_path, OpenLayer(layer), config=config, minutes=0.05, fill_minutes=True)  # 3 s, half a second each
+    events, finished = drive(request)
+    started = next(event for event in events if isinstance(event, Started))
+    assert (started.iterations, finished.iteration, started.estimate.seconds) == (6, 6, pytest.approx(3.0))
+    longer = replace(request, minutes=10.0)
+    assert next(event for event in drive(longer)[0] if isinstance(event, Started)).iterations == 6
+
+
+def test_previews_show_the_plane_as_the_deblurrer_restores_it(tmp_path, layer, base_model):
+    view = layer.view
+    wanted = PreviewPlane(view, (1,), (4, 8, 24, 40), every_s=0)
+    events, finished = drive(ask(tmp_path, OpenLayer(layer), base=base_model, preview=wanted))
+    previews = [event for event in events if isinstance(event, Preview)]
+    assert [preview.iteration for preview in previews] == [0, 1, 2, 3, 4, 4]
+    assert all(preview.array.shape == (1, 20, 32) for preview in previews)
+    from napari_mpt_deblur.restoration import Deblurrer
+
+    steps = Deblurrer(load_model(finished.last, "cpu"), precision="float32").run(
+        view, planes=wanted.planes, region=wanted.region, dtype="float32"
+    )
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            np.testing.assert_allclose(previews[-1].array, end.value.array, rtol=1e-4)
+            break
+    assert not np.allclose(previews[0].array, previews[-1].array)
+
+
+def test_a_preview_of_a_single_colour_plane_has_its_colours(tmp_path):
+    colour = source("rgb", np.stack([spots((40, 60), seed) for seed in range(3)], -1), "YXS")
+    config = small_config(iterations=1)
+    events, _ = drive(ask(tmp_path, OpenLayer(colour), config=config, preview=PreviewPlane(colour.view, ())))
+    assert next(event for event in events if isinstance(event, Preview)).array.shape == (1, 40, 60, 3)
+
+
+def test_unlabelled_images_that_are_validated_on_give_their_other_part_only(tmp_path, layer):
+    array = spots((40, 80))
+    array[:, 64:] += 1e5
+    marked = source("marked", array)
+    request = ask(tmp_path, ImagePairs((marked,), (marked,)), "efcrex", unlabelled=(marked,))
+    data = session.open_data(request, request.config, (1.0, 99.8))
+    brightest = float(data.unlabelled.batch(0, 200, 16).max())
+    assert brightest < min(float(blurred.min()) for blurred, _ in data.validation)
+    other = source("other", array)
+    data = session.open_data(replace(request, unlabelled=(other,)), request.config, (1.0, 99.8))
+    assert float(data.unlabelled.batch(0, 200, 16).max()) > brightest
+
+
+def test_a_failure_keeps_what_was_learnt_and_leaves_as_one_of_ours(tmp_path, layer, monkeypatch):
+    step = Trainer.step
+
+    def fail(trainer):
+        if trainer.iteration == 2:
+            raise RuntimeError("CUDA error:\n out of memory")
+        return step(trainer)
+
+    monkeypatch.setattr(Trainer, "step", fail)
+    with pytest.raises(OutOfMemoryError, match="smaller patch or batch"):
+        drive(ask(tmp_path, OpenLayer(layer)))
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["iteration"] == 2
+    monkeypatch.setattr(Trainer, "step", lambda _: (_ for _ in ()).throw(RuntimeError("mat1 and mat2\ndo not fit")))
+    with pytest.raises(DeblurError, match="mat1 and mat2 do not fit") as caught:
+        drive(ask(tmp_path, OpenLayer(layer)))
+    assert not isinstance(caught.value, RuntimeError)
+
+
+def test_an_unwritable_folder_ends_the_run_in_one_line(tmp_path, layer, monkeypatch):
+    request, steps = ask(tmp_path, OpenLayer(layer)), None
+    drive(request)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".jsonl"}
+
+    def refuse(path, content):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", refuse)
+    steps = train(replace(request, config=replace(request.config, iterations=8)))
+    with pytest.raises(FileError, match="permission denied: write elsewhere"):
+        for _ in steps:
+            pass
+    monkeypatch.undo()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".jsonl"} == before
+
+
+def test_restart_forgets_the_run_before(tmp_path, layer):
+    drive(ask(tmp_path, OpenLayer(layer)))
+    events, finished = drive(ask(tmp_path, OpenLayer(layer), config=small_config(iterations=1), restart=True))
+    assert next(event for event in events if isinstance(event, Started)).iteration == 0
+    assert load_model(finished.weights, "cpu").config.training["iterations"] == 1
+
+
+NAN = spots((40, 60))
+NAN[3, 3] = np.nan
+BAD = {
+    "sizes": (lambda good: ImagePairs((good,), (source("b", spots((40, 50))),)), TrainingError, "differ in size"),
+    "numbers": (lambda good: ImagePairs((good, good), (good,)), TrainingError, "2 blurred images and 1 sharp ones"),
+    "fields": (lambda good: ImagePairs((good,), (source("b", spots((40, 60), 9)),)), TrainingError, "same field"),
+    "small layer": (lambda good: OpenLayer(source("a", spots((12, 60)))), TrainingError, "a is too small"),
+    "small stack": (
+        lambda good: FocusStacks((source("a", NAN[None, :12, :].repeat(2, 0)[..., 20:]),)),
+        TrainingError,
+        "too small",
+    ),
+    "not finite": (lambda good: OpenLayer(source("a", NAN)), TrainingError, "NaN or infinite"),
+    "not finite, sharp": (lambda good: SharpImages((good, source("b", NAN))), TrainingError, "b: planes must be"),
+    "constant": (lambda good: OpenLayer(source("a", np.ones((40, 60)))), TrainingError, "all its pixels are the same"),
+    "one image": (lambda good: SharpImages((good,)), TrainingError, "at least two sharp images"),
+    "shared": (lambda good: SharpImages((good,), (good,)), TrainingError, "both trained and validated on"),
+    "none": (lambda good: FocusStacks(()), TrainingError, "no image to train on"),
+    "no file": (lambda good: OpenLayer(ImageSource.of_file("missing.tif")), FileError, "no such file"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_data_are_refused_before_any_time_is_spent(tmp_path, monkeypatch, case):
+    make, kind, message = BAD[case]
+    monkeypatch.setattr(Trainer, "__init__", None)  # nothing is built
+    monkeypatch.setattr(session, "estimate", None)
+    with pytest.raises(kind, match=message) as caught:
+        drive(ask(tmp_path / "run", make(source("good", spots((40, 60))))))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_damaged_file_is_refused_by_name(tmp_path):
+    (tmp_path / "bad.tif").write_bytes(b"II*\0damaged")
+    with pytest.raises(FileError, match=r"bad\.tif"):
+        drive(ask(tmp_path / "run", OpenLayer(ImageSource.of_file(tmp_path / "bad.tif"))))
+    tifffile.imwrite(tmp_path / "good.tif", spots((40, 60)))
+    assert ImageSource.of_file(tmp_path / "good.tif", "YX").open().shape == (40, 60)
+
+
+def test_a_request_that_makes_no_sense_is_refused_when_it_is_made(tmp_path, layer):
+    for arguments, message in (
+        ({"method": "efcrex"}, "efcrex needs unlabelled images"),
+        ({"method": "vex1"}, "vex1 needs extra pairs"),
+        ({"method": "efcr", "unlabelled": (layer,)}, "efcr takes no unlabelled images"),
+        ({"method": "pixel", "extra": OpenLayer(layer)}, "pixel takes no extra pairs"),
+        ({"minutes": 0.0}, "minutes must be"),
+        ({"minutes": float("nan")}, "minutes must be"),
+        ({"fill_minutes": True}, "say how many"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            ask(tmp_path, OpenLayer(layer), **arguments)
+
+
+def test_what_the_computer_cannot_do_is_refused_before_an_image_is_read(tmp_path, layer, base_model, monkeypatch):
+    monkeypatch.setattr(session, "open_data", None)
+    three = small_config(network=small_network(in_channels=3))
+    wide = small_config(network=small_network(expansion=2.0))
+    for arguments, kind, message in (
+        ({"device": "warp"}, DeviceError, "warp"),
+        ({"base": "nobody"}, DeblurError, "nobody"),
+        ({"base": base_model, "config": three}, TrainingError, "takes 1 channels, the configuration's network 3"),
+        ({"base": base_model, "config": wide}, TrainingError, "another network"),
+        ({"preview": PreviewPlane(layer.view, (7,))}, ParameterError, "plane to preview"),
+    ):
+        with pytest.raises(kind, match=message):
+            drive(ask(tmp_path / "run", OpenLayer(layer), **arguments))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("usage", (), {"free": 1000}))
+    with pytest.raises(FileError, match="free some space"):
+        drive(ask(tmp_path / "run", OpenLayer(layer)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_view_is_never_written_to(tmp_path, layer):
+    array = spots((40, 60))
+    array.flags.writeable = False
+    drive(ask(tmp_path, OpenLayer(ImageSource.of_layer("a", ImageView.of(array))), config=small_config(iterations=1)))
