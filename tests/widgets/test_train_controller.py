@@ -265,7 +265,7 @@ def test_what_makes_no_sense_is_told_at_the_click_and_beside_the_estimate(bench,
     bench.choose(**settings)
     text, earlier = bench.view.show_outlook.call_args.args
     assert reason in text.lower()
-    assert earlier == ""
+    assert earlier is None
     bench.controller.train()
     assert bench.errors == [text]
     assert not bench.controller.is_running
@@ -334,7 +334,7 @@ def test_settings_that_change_meanwhile_are_estimated_anew_and_one_at_a_time(ben
     assert bench.estimates[-1].asked_to_quit
     answer(bench.estimates[-1], OUTLOOK)
     assert len(bench.estimates) == count + 1
-    bench.view.show_outlook.assert_called_with("Estimating time and memory...", "")  # not the stale one
+    bench.view.show_outlook.assert_called_with("Estimating time and memory...", None)  # not the stale one
     assert bench.estimates[-1].steps.args[0].config.iterations == 1000
     answer(bench.estimates[-1], OUTLOOK)
     assert len(bench.estimates) == count + 1
@@ -365,7 +365,7 @@ def test_nothing_is_estimated_while_a_run_is_on(bench, image):
 
 def test_an_estimate_that_fails_is_told_in_its_place_and_not_as_an_error(bench, image):
     answer(bench.estimates[-1], Failure("Choose a smaller patch."))
-    bench.view.show_outlook.assert_called_with("Choose a smaller patch.", "")
+    bench.view.show_outlook.assert_called_with("Choose a smaller patch.", None)
     assert bench.errors == []
 
 

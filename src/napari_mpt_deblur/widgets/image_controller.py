@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary, ref
 from napari_mpt_deblur.widgets import model_news
 from napari_mpt_deblur.widgets.protocols import ImagePanel
 from napari_mpt_deblur.widgets.reading import layer_axes, readings
+from napari_mpt_deblur.widgets.result import METADATA_KEY
 from napari_mpt_deblur.widgets.run_controller import RunController
 from napari_mpt_deblur.widgets.side_by_side import SideBySide
 
@@ -96,8 +97,11 @@ class ImageController(RunController[ImagePanelT]):
         images = [layer for layer in self._viewer.layers if isinstance(layer, Image) and layer is not preview]
         if self._chosen not in images:
             self._chosen = None
-        # what the user chose or used; else what was opened last; else what the panel shows; else the topmost visible
-        topmost = sorted(reversed(images), key=lambda layer: not layer.visible)
+        if newest is not None and METADATA_KEY in newest.metadata:
+            newest = None  # a panel's result, nothing that the user opened
+        # what the user chose or used; else what was opened last; else what the panel shows; else the topmost visible,
+        # results of panels last
+        topmost = sorted(reversed(images), key=lambda layer: (METADATA_KEY in layer.metadata, not layer.visible))
         wishes = (self._chosen, newest, self._view.settings().layer, *topmost)
         chosen = next((layer for layer in wishes if layer in images), None)
         self._view.show_layers([(layer.name, layer) for layer in images], chosen)

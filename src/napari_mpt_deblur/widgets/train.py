@@ -115,10 +115,12 @@ class TrainWidget(QWidget):
         """Say how a run ended, or what was saved."""
         self._status.setText(text)
 
-    def show_outlook(self, text: str, earlier: str) -> None:
-        """Say what a run would take, and which one there is to go on with."""
+    def show_outlook(self, text: str, earlier: str | None) -> None:
+        """Say what a run would take, and which one there is to go on with: none if empty, as before if None."""
         self._outlook.setText(text)
-        if earlier != self._go_on.text():
+        if earlier is None:
+            return
+        if not earlier:
             self._go_on.setChecked(True)
         self._go_on.setText(earlier)
         self._go_on.setVisible(bool(earlier))
@@ -145,8 +147,7 @@ class TrainWidget(QWidget):
         if event is None or event.type() != QEvent.Type.ParentChange:
             return
         if self.parent() is None:
-            self.controller.toggle_side_by_side(False)
-            self.controller.close()
+            self.controller.leave()
         else:
             self.controller.open()
 

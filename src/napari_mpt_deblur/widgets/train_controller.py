@@ -79,6 +79,12 @@ class TrainController(ImageController[TrainView]):
         self._estimator = Estimator(runner, self._ask, view.show_outlook)
         self._compared: WeakKeyDictionary[Layer, tuple[ref[Layer], ref[Layer]]] = WeakKeyDictionary()  # by source
 
+    def leave(self) -> None:
+        """The panel is closed, not the viewer: leave that as it was, and end."""
+        self.toggle_side_by_side(False)
+        self._drop_preview()
+        self.close()
+
     def close(self) -> None:
         """End quietly; a run's state is saved, to be gone on with."""
         self._estimator.drop()

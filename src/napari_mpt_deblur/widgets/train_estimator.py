@@ -21,10 +21,12 @@ class Estimator:
     ask : callable
         Makes the request of a run as the panel says now.
     show : callable
-        Shows the estimate, and which run can be gone on with.
+        Shows the estimate, and which run can be gone on with: none if empty, not known if None.
     """
 
-    def __init__(self, runner: Runner, ask: Callable[[], TrainRequest], show: Callable[[str, str], None]) -> None:
+    def __init__(
+        self, runner: Runner, ask: Callable[[], TrainRequest], show: Callable[[str, str | None], None]
+    ) -> None:
         self._runner, self._ask, self._show = runner, ask, show
         self._job: Job | None = None
         self._wanted: TrainRequest | None = None  # to be estimated when the estimate that is on has ended
@@ -35,9 +37,9 @@ class Estimator:
             request = self._ask()
         except Exception as error:  # told as an error when the user starts
             self.drop()
-            self._show(training_failure(error).message, "")
+            self._show(training_failure(error).message, None)
             return
-        self._show("Estimating time and memory...", "")
+        self._show("Estimating time and memory...", None)
         self._wanted = request
         if self._job is not None:
             self._job.quit()
@@ -49,7 +51,7 @@ class Estimator:
         self._wanted = None
         if self._job is not None:
             self._job.quit()
-            self._show("", "")
+            self._show("", None)
 
     def _begin(self, request: TrainRequest) -> None:
         self._job = self._runner(
@@ -64,7 +66,7 @@ class Estimator:
         if request is not self._wanted:
             return
         if isinstance(outcome, Failure):
-            self._show(outcome.message, "")
+            self._show(outcome.message, None)
             return
         earlier = describe_earlier(outcome.earlier, request.config.iterations)
         self._show(describe_outlook(outcome.estimate, request), earlier)

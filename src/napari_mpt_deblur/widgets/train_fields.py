@@ -42,6 +42,8 @@ _EXPLAINED = {
     PairKind.SHARP: "Images in focus, of any fields; the blurred side is made of them by optics.",
     PairKind.STACK: "A stack along Z through focus; of each patch the plane that is sharpest there is the sharp side.",
 }
+_SHORT = 4  # characters that a list beside another field has room for at least
+_LEAST_PX = 80  # of a number beside another field
 _UNITS = (Entry("iterations", "iterations"), Entry("minutes", "minutes"))
 
 
@@ -106,7 +108,7 @@ class Budget(QWidget):
         super().__init__()
         self._boxes = {"iterations": QSpinBox(), "minutes": QSpinBox()}
         self._unit = Choice(tip, _UNITS)
-        self._unit.setMinimumContentsLength(7)
+        self._unit.setMinimumContentsLength(_SHORT)
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for name, box in self._boxes.items():
@@ -114,6 +116,7 @@ class Budget(QWidget):
             box.setSingleStep(100 if name == "iterations" else 5)
             box.setKeyboardTracking(False)
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+            box.setMinimumWidth(_LEAST_PX)
             box.setToolTip(tip)
             box.valueChanged.connect(self.changed)
             layout.addWidget(box, 1)
@@ -165,14 +168,16 @@ class ImagesField(QWidget):
         self._first = [first] if first is not None else []
         self._layers: list[Entry] = []
         self._folders: list[Entry] = []
+        self._touched = False  # by the user
         self._choice = Choice(tip, self._first)
+        self._choice.setMinimumContentsLength(_SHORT)
         self._browse = button("Folder...", "Choose a folder of images (TIFF, PNG, JPEG, BMP).")
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._choice, 1)
         layout.addWidget(self._browse)
         self.setToolTip(tip)
-        self._choice.currentIndexChanged.connect(self.changed)
+        self._choice.currentIndexChanged.connect(self._on_chosen)
         self._browse.clicked.connect(self._ask_for_folder)
 
     @property
@@ -182,10 +187,9 @@ class ImagesField(QWidget):
         return None if isinstance(chosen, bool) else chosen
 
     def offer_layers(self, layers: Sequence[Entry], wish: Image | None = None) -> None:
-        """Replace the layers; with nothing chosen before, the wish is chosen."""
+        """Replace the layers; until the user chooses, the wish is chosen."""
         self._layers = list(layers)
-        chosen = self._choice.chosen
-        self._choice.offer([*self._first, *self._layers, *self._folders], wish if chosen is None else None)
+        self._offer(None if self._touched else wish)
 
     def choose(self, images: Image | Path) -> None:
         """Choose a layer of the list, or any folder."""
@@ -193,7 +197,14 @@ class ImagesField(QWidget):
             entry = Entry(f"{images.name or images} (folder)", images, str(images))
             if entry not in self._folders:
                 self._folders.append(entry)
-        self._choice.offer([*self._first, *self._layers, *self._folders], images)
+        self._offer(images)
+        self._on_chosen()
+
+    def _offer(self, chosen: Image | Path | None) -> None:
+        self._choice.offer([*self._first, *self._layers, *self._folders], chosen)
+
+    def _on_chosen(self) -> None:
+        self._touched = True
         self.changed.emit()
 
     def _ask_for_folder(self) -> None:
