@@ -148,7 +148,7 @@ def test_restart_forgets_the_run_before(run: Any, images: Path, tmp_path: Path) 
     ("arguments", "status", "words"),
     [
         (("images", "missing.tif"), 1, "missing.tif"),
-        (("images/0.tif",), 1, "at least two sharp images"),
+        (("images/0.tif",), 1, "at least two sharp images"),  # it is 60 x 70
         (("images", "--validation", "images/1.tif"), 1, "both trained and validated on"),
         (("images", "--config", "missing.toml"), 2, "missing.toml"),
         (("images", "--config", "images/0.tif"), 2, "not a TOML file"),

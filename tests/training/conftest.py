@@ -48,7 +48,10 @@ def make_trainer(images: list[SharpImage]) -> Callable[..., Trainer]:
 
     def make(config: TrainingConfig, folder: Path, **arguments: Any) -> Trainer:
         data = synthetic_data(images[:2], images[2:], config)
-        other = synthetic_data([images[2]], images[:1], config)
+        contrast = config.contrast
+        other = data
+        if contrast.needs_unlabelled or contrast.needs_extra_pairs:
+            other = synthetic_data([images[2]], images[:1], config)
         unlabelled = UnlabelledOf(other) if config.contrast.needs_unlabelled else None
         extra = other.train if config.contrast.needs_extra_pairs else None
         data = TrainingData(data.train, data.validation, unlabelled, extra, data.nucleus_px)

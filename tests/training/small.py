@@ -32,7 +32,7 @@ def small_config(**changes: Any) -> TrainingConfig:
         "warmup": 1,
         "precision": "float32",
         "validate_every": 2,
-        "validation_pairs": 2,
+        "validation_pairs": 1,
     }
     if isinstance(changes.get("contrast"), str):
         changes["contrast"] = ContrastConfig(changes["contrast"], beta=0.1)

@@ -33,6 +33,14 @@ def test_bands_refuse_what_is_no_batch_of_images(x):
         haar_bands(x)
 
 
+def test_bands_worked_by_hand_and_their_gradient():
+    x = torch.tensor([[5.0, 3.0], [1.0, 2.0]], dtype=torch.float64).reshape(1, 1, 2, 2)
+    low, high = haar_bands(x)
+    assert low.item() == pytest.approx((5 + 3 + 1 + 2) / 2)
+    np.testing.assert_allclose(high.flatten(), [(5 + 3 - 1 - 2) / 2, (5 - 3 + 1 - 2) / 2, (5 - 3 - 1 + 2) / 2])
+    assert gradcheck(haar_bands, [_images(1, channels=2, side=5)[0].requires_grad_()])
+
+
 def test_a_value_worked_by_hand():
     """2 x 2 images: cA, cH, cV, cD are (a+b+c+d, a+b-c-d, a-b+c-d, a-b-c+d) / 2; one value each.
 
@@ -56,6 +64,10 @@ def test_a_value_worked_by_hand():
     assert sums == pytest.approx((1.5 + 0.5) / (3 + 1.5), rel=1e-12)
     half = efcr(output, target, blurred, reblurred, again, extra_weight=0.5).item()
     assert half == pytest.approx(1 / 1.75, rel=1e-12)
+    # two unlabelled images, whose Lext' are 3/2 and 0: their mean replaces Lext
+    others = (torch.cat([blurred, blurred]), torch.cat([reblurred, reblurred]), torch.cat([again, reblurred]))
+    unlabelled = efcr(output, target, blurred, reblurred, again, extra=others).item()
+    assert unlabelled == pytest.approx(1 / (1 + 0.75), rel=1e-12)
 
 
 def test_every_term_passes_gradients():
@@ -116,12 +128,40 @@ def test_the_module_is_the_function(reduction, high_only):
     assert all(math.isfinite(value) and value > 0 for value in module.terms.values())
 
 
+LOSSES = {
+    "efcr": efcr,
+    "efcr_extra": efcr_extra,
+    "unlabelled": lambda *images: efcr(*images, extra=images[2:5]),
+    "module": lambda *images: EFCR(high_only=True)(*images),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_other_precisions_agree(dtype):
-    exact = efcr(*_images(side=16)).item()
-    loss = efcr(*(image.to(dtype) for image in _images(side=16)))
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(exact, rel=1e-5 if dtype == torch.float32 else 0.02)
+def test_other_precisions_agree(loss, dtype):
+    exact = LOSSES[loss](*_images(side=16)).item()
+    value = LOSSES[loss](*(image.to(dtype) for image in _images(side=16)))
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(exact, rel=1e-5 if dtype == torch.float32 else 0.02)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("shape", [(1, 1, 2, 2), (3, 1, 8, 6), (2, 3, 7, 5)])
+def test_a_loss_is_a_finite_scalar_for_all_shapes(loss, shape):
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.rand(shape, generator=generator, requires_grad=True) for _ in range(5)]
+    value = LOSSES[loss](*images)
+    assert value.shape == ()
+    assert value.item() > 0
+    value.backward()
+    assert torch.isfinite(images[0].grad).all()
+    assert images[0].grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_images_of_whole_numbers_are_refused(loss):
+    with pytest.raises(TrainingError, match="floating"):
+        LOSSES[loss](*(torch.ones(1, 1, 4, 4, dtype=torch.int32) for _ in range(5)))
 
 
 def test_half_precision_around_it_changes_nothing():
@@ -153,17 +193,20 @@ def test_shapes_that_differ_are_refused():
     images = _images()
     for i in range(1, 5):
         wrong = [image if j != i else image[..., :4] for j, image in enumerate(images)]
-        with pytest.raises(TrainingError, match="one shape"):
-            efcr(*wrong)
+        for loss in (efcr, efcr_extra, EFCR()):
+            with pytest.raises(TrainingError, match="one shape"):
+                loss(*wrong)
     with pytest.raises(TrainingError, match="one shape"):
         efcr(*images, extra=(images[0], images[1], images[2][:1]))
     with pytest.raises(TrainingError, match="three tensors"):
         efcr(*images, extra=tuple(images[:2]))
     for weight in (-1.0, float("nan")):
-        with pytest.raises(TrainingError, match="extra_weight"):
-            efcr(*images, extra_weight=weight)
-    with pytest.raises(TrainingError, match="reduction"):
-        efcr(*images, reduction="median")
+        for loss in (efcr, efcr_extra):
+            with pytest.raises(TrainingError, match="extra_weight"):
+                loss(*images, extra_weight=weight)
+    for loss in (efcr, efcr_extra):
+        with pytest.raises(TrainingError, match="reduction"):
+            loss(*images, reduction="median")
 
 
 def test_channels_are_converted_by_luma():

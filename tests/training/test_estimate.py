@@ -6,7 +6,6 @@ from training.small import small_config
 
 from napari_mpt_deblur.errors import DeviceError
 from napari_mpt_deblur.training import estimate as estimating
-from napari_mpt_deblur.training.contrast_config import METHODS
 from napari_mpt_deblur.training.estimate import estimate
 
 
@@ -27,11 +26,14 @@ def test_time_goes_with_the_pixels_of_a_batch():
 
 @pytest.mark.usefixtures("clock")
 def test_memory_goes_with_the_largest_batch_and_the_passes():
-    bytes_of = {method: estimate(small_config(contrast=method, batch=(4,)), "cpu").memory_bytes for method in METHODS}
+    bytes_of = {
+        method: estimate(small_config(contrast=method, batch=(4,)), "cpu").memory_bytes
+        for method in ("pixel", "efcr", "efcrex_labelled")
+    }
     assert bytes_of["pixel"] < bytes_of["efcr"] < bytes_of["efcrex_labelled"]
-    assert bytes_of["efcrex"] == pytest.approx(bytes_of["efcr"], rel=0.05)
-    double = estimate(small_config(batch=(8,)), "cpu").memory_bytes
-    assert 1.7 * bytes_of["pixel"] < double < 2.1 * bytes_of["pixel"]
+    sizes = {batch: estimate(small_config(batch=(batch,)), "cpu").memory_bytes for batch in (1, 2, 3)}
+    assert sizes[3] - sizes[2] == pytest.approx(sizes[2] - sizes[1], rel=1e-3)
+    assert bytes_of["pixel"] - sizes[3] == pytest.approx(sizes[2] - sizes[1], rel=1e-3)
 
 
 def test_what_is_counted_is_what_a_graph_keeps():
@@ -48,7 +50,7 @@ def test_what_is_counted_is_what_a_graph_keeps():
 def test_a_real_estimate_is_of_the_order_of_a_real_step():
     found = estimate(small_config(), "cpu")
     assert 1e-3 < found.seconds_per_step < 60
-    assert 1e5 < found.memory_bytes < 1e9
+    assert 1e8 < found.memory_bytes < 1e9
 
 
 def test_a_device_that_is_not_there_is_told():

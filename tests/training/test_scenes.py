@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from napari_mpt_deblur.training import simulation
 from napari_mpt_deblur.training.config import SimulationConfig
 from napari_mpt_deblur.training.scenes import crisp, dead_leaves, grain, texture
 from napari_mpt_deblur.training.simulation import DefocusPairs, SharpImage
@@ -54,7 +55,8 @@ def test_a_soft_edge_becomes_crisp_and_its_inside_stays():
     assert np.median(steeper) > 1.5
 
 
-def test_the_share_of_drawn_pairs_is_what_the_settings_say():
+def test_the_share_of_drawn_pairs_is_what_the_settings_say(monkeypatch):
+    monkeypatch.setattr(simulation, "_DRAWN_SIDE_PX", 192)
     dark = SharpImage(np.zeros((96, 96), np.float32), 20.0)
     settings = {"textured": 0, "identity": 1, "in_focus": 0, "grain": 0, "empty": 0, "inverted": 0, "psf_count": 20}
 

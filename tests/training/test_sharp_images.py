@@ -10,7 +10,8 @@ import tifffile
 
 from napari_mpt_deblur.errors import DeblurError, TrainingError
 from napari_mpt_deblur.training.request import ImageSource
-from napari_mpt_deblur.training.sharp_images import load_sharp_images
+from napari_mpt_deblur.training.sharp_images import hold_out_planes, load_sharp_images
+from napari_mpt_deblur.training.simulation import SharpImage
 
 
 def test_every_plane_is_an_image_of_its_own_brought_to_one_range(tmp_path: Path) -> None:
@@ -49,3 +50,23 @@ def test_the_colours_of_an_image_are_one_sharp_image_where_they_belong_together(
     assert together.pixels.shape == (3, 80, 80)
     np.testing.assert_allclose(np.percentile(together.pixels, (1, 99.8), axis=(1, 2)), [[0] * 3, [1] * 3], atol=1e-6)
     assert len(load_sharp_images(sources)) == 3
+
+
+@pytest.mark.parametrize("shape", [(100, 90), (90, 100), (3, 100, 90)])
+def test_of_a_single_plane_a_strip_is_held_out(shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(0).random(shape, np.float32)
+    (train,), (held,) = hold_out_planes([SharpImage(pixels, 9.0)])
+    axis = -1 if shape[-1] == 100 else -2
+    assert (train.pixels.shape[axis], held.pixels.shape[axis]) == (80, 20)
+    np.testing.assert_array_equal(np.concatenate([train.pixels, held.pixels], axis), pixels)
+    assert train.nucleus_px == held.nucleus_px == 9.0
+
+
+def test_of_the_planes_of_a_single_image_every_tenth_is_held_out() -> None:
+    planes = [SharpImage(np.full((20, 20), number, np.float32), 9.0) for number in range(12)]
+    train, held = hold_out_planes(planes)
+    assert [image.pixels[0, 0] for image in held] == [9]
+    assert len(train) == 11
+    assert len(hold_out_planes(planes[:2])[1]) == 1
+    with pytest.raises(TrainingError, match="at least two sharp images, or one of 80 pixels"):
+        hold_out_planes(planes[:1])

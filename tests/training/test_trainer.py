@@ -43,9 +43,9 @@ def assert_same(first, second):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_stopped_and_resumed_equals_uninterrupted(train, tmp_path, method):
-    config = small_config(contrast=method, iterations=3)
+    config = small_config(contrast=method, iterations=2)
     whole, losses = train(config, tmp_path / "whole")
-    _, first = train(config, tmp_path / "parts", until=2)
+    _, first = train(config, tmp_path / "parts", until=1)
     parts, second = train(config, tmp_path / "parts")
     assert first + second == losses
     assert_same(whole, parts)
@@ -54,11 +54,12 @@ def test_stopped_and_resumed_equals_uninterrupted(train, tmp_path, method):
     assert sum(getattr(losses[0], name) is not None for name in ("positive", "negative", "extra")) == terms
 
 
-def test_every_method_trains_another_network(train, tmp_path):
+def test_every_method_trains_another_network(make_trainer, tmp_path):
     """With one seed and one order of data; the contrastive part has a say in each."""
     weights = {}
     for method in METHODS:
-        trainer, _ = train(small_config(contrast=method, iterations=1), tmp_path / method)
+        trainer = make_trainer(small_config(contrast=method), tmp_path)
+        trainer.step()
         weights[method] = torch.cat([values.flatten() for values in trainer.network.state_dict().values()])
     assert all(
         not torch.equal(weights[mine], weights[theirs]) for mine in METHODS for theirs in METHODS if mine < theirs
@@ -164,6 +165,10 @@ def test_scores_count_for_their_own_validation_pairs_only(train, make_trainer, t
     assert same.best == first.best
     assert changed.best is None
     assert changed.iteration == 2
+    elsewhere = make_trainer(small_config(), tmp_path)
+    elsewhere.data.record["pairs"] = {"kind": "other images"}
+    assert elsewhere.resume()
+    assert elsewhere.best is None
 
 
 def test_a_state_of_the_first_version_is_taken_up(train, make_trainer, tmp_path):

@@ -23,6 +23,8 @@ from napari_mpt_deblur.training.loop import Trainer
 
 _PATIENCE_S = 1.0  # a first step that took longer is not timed again
 _VALUES_A_WEIGHT = 5  # weights, gradients, two moments, average
+_WORKING = 2.5  # times a forward pass's own peak: what the way back takes beyond what was kept; measured on a CPU
+_LIBRARY_BYTES = 10**8  # of torch's optimisers and buffers, once
 _FORWARD_SHARE = 1 / 3  # of a step's time, for one pass
 
 
@@ -126,9 +128,9 @@ def _scaled(config: TrainingConfig, trainer: Trainer, seconds_per_px: float, byt
     validations = config.iterations / config.validate_every * config.validation_pairs
     passes = config.contrast.passes
     validation = validations * 256**2 * seconds_per_px * _FORWARD_SHARE / passes
-    working = bytes_per_pixel(config.network, trainer.precision) * max(sizes)
-    weights = 4 * _VALUES_A_WEIGHT * _count(trainer)
-    return Estimate(step, config.iterations * step + validation, int(bytes_per_px * max(sizes) + working + weights))
+    bytes_per_px += _WORKING * bytes_per_pixel(config.network, trainer.precision)
+    memory = _LIBRARY_BYTES + bytes_per_px * max(sizes) + 4 * _VALUES_A_WEIGHT * _count(trainer)
+    return Estimate(step, config.iterations * step + validation, int(memory))
 
 
 def _count(trainer: Trainer) -> int:

@@ -171,6 +171,7 @@ class Trainer:
             "scores": json.dumps({name: value and asdict(value) for name, value in scores.items()}),
             "config": json.dumps(self.config.to_dict()),
             "history": json.dumps(self.history),
+            "pairs": json.dumps(self.data.record.get("pairs")),
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -208,8 +209,12 @@ class Trainer:
         self.iteration, self.history = state["iteration"], history
         if saved != self.config:
             self.history.append({"iterations": self.iteration, "config": saved.to_dict()})
-        if saved.simulation == self.config.simulation and saved.validation_pairs == self.config.validation_pairs:
-            for name, value in scores.items():  # elsewhere they were measured on other pairs
+        same_draw = (
+            saved.simulation == self.config.simulation and saved.validation_pairs == self.config.validation_pairs
+        )
+        pairs = json.dumps(self.data.record.get("pairs"))
+        if same_draw and state.get("pairs", pairs) == pairs:  # elsewhere they were measured on other pairs
+            for name, value in scores.items():
                 setattr(self, name, value)
         return True
 

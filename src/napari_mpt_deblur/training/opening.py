@@ -23,7 +23,7 @@ from napari_mpt_deblur.training.request import (
     SharpImages,
     TrainingRequest,
 )
-from napari_mpt_deblur.training.sharp_images import load_sharp_images
+from napari_mpt_deblur.training.sharp_images import hold_out_planes, load_sharp_images
 from napari_mpt_deblur.training.simulation import DefocusPairs, SharpImage
 from napari_mpt_deblur.training.unlabelled import UnlabelledImages
 
@@ -119,6 +119,10 @@ def _open_sharp(source: SharpImages, config: TrainingConfig, extra: bool) -> _Op
         if not images:
             raise TrainingError("There is no extra image to train on: name at least one.")
         return _Opened(DefocusPairs(images, config.simulation, config.seed + _EXTRA_SEED), (), record)
+    if len(train) == 1 and not held:
+        images, validation = hold_out_planes(load_sharp_images(train, colours_together=together))
+        data = synthetic_data(images, validation, config)
+        return _Opened(data.train, data.validation, record, nucleus_px=data.nucleus_px)
     if not held:
         train, held = hold_out(train)
     shared = {_key(image) for image in train} & {_key(image) for image in held}

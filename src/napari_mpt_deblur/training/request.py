@@ -67,7 +67,7 @@ class SharpImages:
     ----------
     images : tuple of ImageSource
     validation : tuple of ImageSource
-        Held out; by default every tenth of the images, or a strip of the only one.
+        Held out; by default every tenth of the images, or of the only one every tenth plane, or a strip of its plane.
     """
 
     images: tuple[ImageSource, ...]

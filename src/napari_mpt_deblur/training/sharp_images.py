@@ -11,6 +11,8 @@ from napari_mpt_deblur.training.request import ImageSource
 from napari_mpt_deblur.training.simulation import SharpImage
 
 _SMALLEST_PX = 16
+_SMALLEST_STRIPED_PX = 5 * _SMALLEST_PX  # a fifth of the only plane is held out
+_EVERY = 10
 
 
 def load_sharp_images(sources: Sequence[ImageSource], *, colours_together: bool = False) -> list[SharpImage]:
@@ -38,6 +40,32 @@ def load_sharp_images(sources: Sequence[ImageSource], *, colours_together: bool 
                 )
             images.append(SharpImage.of(plane))
     return images
+
+
+def hold_out_planes(images: list[SharpImage]) -> tuple[list[SharpImage], list[SharpImage]]:
+    """Training and validation parts of a single source: every tenth plane, or a strip of the only one.
+
+    Raises
+    ------
+    TrainingError
+        If the only plane is too small for that.
+    """
+    if len(images) > 1:
+        held = set(range(_EVERY - 1, len(images), _EVERY)) or {len(images) - 1}
+        return (
+            [image for number, image in enumerate(images) if number not in held],
+            [image for number, image in enumerate(images) if number in held],
+        )
+    pixels, nucleus_px = images[0].pixels, images[0].nucleus_px
+    axis = -2 if pixels.shape[-2] >= pixels.shape[-1] else -1
+    length = pixels.shape[axis]
+    if length < _SMALLEST_STRIPED_PX:
+        raise TrainingError(
+            f"Training needs at least two sharp images, or one of {_SMALLEST_STRIPED_PX} pixels: "
+            "one part to train on and one to validate on."
+        )
+    train, held_out = np.split(pixels, [length - length // 5], axis)
+    return [SharpImage(train, nucleus_px)], [SharpImage(held_out, nucleus_px)]
 
 
 def _planes(source: ImageSource, colours_together: bool) -> list[np.ndarray]:

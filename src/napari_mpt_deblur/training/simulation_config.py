@@ -87,4 +87,4 @@ class SimulationConfig:
     @classmethod
     def for_one_image(cls) -> SimulationConfig:
         """For one image, or a few of one microscope: its own scale and shapes, hardly any others."""
-        return cls(native_scale=0.9, drawn=0.0, empty=0.0, inverted=0.0, textured=0.0, psf_count=500)
+        return cls(native_scale=0.9, drawn=0.0, empty=0.0, inverted=0.0, textured=0.0, photons=(300.0, 20000.0))
