@@ -14,7 +14,7 @@ from napari_mpt_deblur.networks import (
     FeatureEnhancingFeedForward,
     IntraScaleChannelAttention,
     MPTConfig,
-    attention,
+    windows,
 )
 
 TINY = MPTConfig.tiny()
@@ -93,15 +93,15 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
 
 def test_training_works_after_inference_mode() -> None:
     """Masks are cached across calls: one made in inference mode could not take part in autograd."""
-    attention._shift_mask.cache_clear()
+    windows._shift_mask.cache_clear()
     network = lively()
     image = torch.rand(1, 1, 64, 64)
     with torch.inference_mode():
         first = network(image)
-    assert attention._shift_mask.cache_info().currsize > 0
+    assert windows._shift_mask.cache_info().currsize > 0
     out = network(image)
     out.square().mean().backward()
-    assert attention._shift_mask.cache_info().hits > 0
+    assert windows._shift_mask.cache_info().hits > 0
     torch.testing.assert_close(out.detach(), first)
     missing = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not missing
