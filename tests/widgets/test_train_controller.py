@@ -249,7 +249,7 @@ def test_a_failure_is_one_notification_and_what_was_learnt_before_it_stays(bench
     assert bench.errors == ["The memory is full: close something."]
     assert bench.message == bench.errors[0]
     assert bench.controls["can_save"]
-    assert bench.names() == ["cells"]  # no preview is left
+    assert bench.names() == ["cells", "cells before training"]  # no preview is left
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from napari_mpt_deblur.training.request import FocusStacks, ImagePairs, OpenLaye
 from napari_mpt_deblur.widgets import train_job
 from napari_mpt_deblur.widgets.job import Failure, Stage
 from napari_mpt_deblur.widgets.train_folder import EarlierRun, earlier_run, run_folder
-from napari_mpt_deblur.widgets.train_job import Compared, Comparing, Paused, train_steps
+from napari_mpt_deblur.widgets.train_job import Before, Comparing, Paused, train_steps
 from napari_mpt_deblur.widgets.train_request import make_train_request
 from napari_mpt_deblur.widgets.train_result import preview_pixels
 from napari_mpt_deblur.widgets.train_settings import PairKind, PairsChoice, TrainSettings
@@ -104,12 +104,11 @@ def test_a_run_trains_and_then_restores_the_plane_before_and_after(ask, engine):
     told, outcome = drive(train_steps(ask()))
     assert [type(event) for event in told] == [
         *(Stage, Stage, Stage, Started, Step, Step, Finished),
-        *(Comparing, Comparing),
+        *(Comparing, Before, Comparing),
     ]
     assert told[2] == Stage("Reading...")
     assert engine.models == ["nuclei", "best.safetensors"]
-    assert isinstance(outcome, Compared)
-    assert (outcome.before.record, outcome.after.record) == ({"model": "nuclei"}, {"model": "best.safetensors"})
+    assert (told[-2].restored.record, outcome.record) == ({"model": "nuclei"}, {"model": "best.safetensors"})
     (request,) = engine.requests
     assert request.base == "nuclei"
     assert isinstance(request.pairs, OpenLayer)
@@ -118,8 +117,9 @@ def test_a_run_trains_and_then_restores_the_plane_before_and_after(ask, engine):
 
 
 def test_from_scratch_there_is_no_before(ask, engine):
-    _, outcome = drive(train_steps(ask(base=None, patch_px=128)))
-    assert outcome.before is None
+    told, outcome = drive(train_steps(ask(base=None, patch_px=128)))
+    assert not any(isinstance(event, Before) for event in told)
+    assert outcome.record == {"model": "best.safetensors"}
     assert engine.models == ["best.safetensors"]
 
 

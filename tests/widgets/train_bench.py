@@ -16,7 +16,7 @@ from napari_mpt_deblur.widgets.job import Stage
 from napari_mpt_deblur.widgets.protocols import TrainView
 from napari_mpt_deblur.widgets.train_controller import TrainController
 from napari_mpt_deblur.widgets.train_job import (
-    Compared,
+    Before,
     Comparing,
     Paused,
     TrainMachinery,
@@ -69,8 +69,9 @@ def learn(request, *, gain_db=1.0):
         done, reason, Path("best.safetensors"), Path("last.safetensors"), scores(0, 24.0), scores(done, 24.0 + gain_db)
     )
     yield Comparing(1, 4, "Restoring the plane after: tile 1 of 4")
-    before = None if request.base is None else restored(request, 7)
-    return Compared(before, restored(request, 9))
+    if request.base is not None:
+        yield Before(restored(request, 7))
+    return restored(request, 9)
 
 
 class Runner(FakeRunner):

@@ -118,6 +118,7 @@ class TrainWidget(QWidget):
     def show_outlook(self, text: str, earlier: str | None) -> None:
         """Say what a run would take, and which one there is to go on with: none if empty, as before if None."""
         self._outlook.setText(text)
+        self._outlook.setVisible(bool(text))
         if earlier is None:
             return
         if not earlier:

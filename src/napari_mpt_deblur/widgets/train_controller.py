@@ -4,40 +4,40 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from napari_mpt_deblur.training.events import Finished, Preview, Started, Step
-from napari_mpt_deblur.widgets import model_news
 from napari_mpt_deblur.widgets.curves import Curves
 from napari_mpt_deblur.widgets.image_controller import ImageController
 from napari_mpt_deblur.widgets.job import Failure, Stage
-from napari_mpt_deblur.widgets.protocols import Job, Runner, TrainView
+from napari_mpt_deblur.widgets.protocols import Runner, TrainView
 from napari_mpt_deblur.widgets.run_controller import Run
 from napari_mpt_deblur.widgets.train_estimator import Estimator
 from napari_mpt_deblur.widgets.train_job import (
-    Compared,
+    Before,
     Comparing,
     Paused,
-    save_steps,
     survey_steps,
     train_steps,
     training_failure,
 )
 from napari_mpt_deblur.widgets.train_request import TrainRequest, make_train_request
 from napari_mpt_deblur.widgets.train_result import (
-    compared_layers,
+    compared_layer,
     describe_finish,
     describe_start,
     preview_layer,
     preview_pixels,
 )
 from napari_mpt_deblur.widgets.train_run import TrainRun
+from napari_mpt_deblur.widgets.train_saver import Saver
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
+
+    from napari_mpt_deblur.restoration import Restored
 
 _REDRAW_S = 0.3  # between two pictures of the curves
 _STOPPING = "Stopping after this step..."
@@ -75,7 +75,7 @@ class TrainController(ImageController[TrainView]):
         super().__init__(viewer, view, runner, notify, steps=steps, clock=clock)
         self._finished: Finished | None = None  # the newest run that can be saved
         self._suggested_name = ""  # for it
-        self._saving: Job | None = None
+        self._saver = Saver(runner, notify, self._show_message)
         self._estimator = Estimator(runner, self._ask, view.show_outlook)
         self._compared: WeakKeyDictionary[Layer, tuple[ref[Layer], ref[Layer]]] = WeakKeyDictionary()  # by source
 
@@ -142,15 +142,8 @@ class TrainController(ImageController[TrainView]):
 
     def save(self, name: str) -> None:
         """Put the newest trained model into the library, under a name."""
-        if self._finished is None or self._saving is not None:
-            return
-        self._saving = self._runner(
-            f"Save the model {name!r}",
-            partial(save_steps, self._finished.weights, name),
-            yielded=lambda stage: self._view.show_message(stage.text),
-            returned=partial(self._on_saved, name),
-            finished=self._on_saving_finished,
-        )
+        if self._finished is not None:
+            self._saver.save(self._finished.weights, name)
 
     def estimate(self) -> None:
         """The settings have changed: estimate what a run would take."""
@@ -198,9 +191,12 @@ class TrainController(ImageController[TrainView]):
                 show(step.done / max(1, step.total), step.text)
             case Finished():
                 self._on_learnt(run, step)
+            case Before():
+                run.before = self._insert(run, step.restored, "before")
 
     def _on_learnt(self, run: TrainRun, finished: Finished) -> None:
         """Training is over; the comparison follows."""
+        self._drop_preview()
         run.finished = self._finished = finished
         self._suggested_name = f"{run.request.base or 'scratch'}-{run.request.slug}"
         self._draw(run)
@@ -211,24 +207,34 @@ class TrainController(ImageController[TrainView]):
         run.last_words = f"{how} after {finished.iteration} iterations. {then}"
         self._show_state()
 
-    def _add(self, run: Run, outcome: Compared) -> None:
+    def _add(self, run: Run, outcome: Restored) -> None:
+        assert isinstance(run, TrainRun)
+        (source,), after = run.sources, self._insert(run, outcome, "after")
+        if after is None:
+            return
+        before = run.before if run.before in self._viewer.layers else source
+        self._compared[source] = ref(before), ref(after)
+        self._viewer.layers.selection.active = after
+        self._show_side_by_side()
+
+    def _insert(self, run: TrainRun, restored: Restored, when: str) -> Layer | None:
+        """A layer above the source and what is there of this run already, one in a turn of the event loop."""
         (source,), layers = run.sources, self._viewer.layers
         if source not in layers:
-            return
-        before, after = compared_layers(source, outcome, run.request)
-        self._drop_preview()
-        place = layers.index(source) + 1
-        for layer in (after, before) if before is not None else (after,):
-            layers.insert(place, layer)
-        layers.selection.active = after
-        self._compared[source] = ref(before if before is not None else source), ref(after)
-        self._show_side_by_side()
+            return None
+        layer = compared_layer(source, restored, run.request, when)
+        layers.insert(layers.index(run.before if run.before in layers else source) + 1, layer)
+        return layer
 
     def _on_finished(self, run: Run) -> None:
         if self._run is run and not self._closed:
             self._drop_preview()
         super()._on_finished(run)
         self.estimate()
+
+    def _show_message(self, text: str) -> None:
+        if not self._closed:
+            self._view.show_message(text)
 
     def _draw(self, run: TrainRun) -> None:
         run.drawn_s = self._clock()
@@ -245,17 +251,6 @@ class TrainController(ImageController[TrainView]):
             self._viewer.layers.append(layer)  # on top, where nothing covers it
 
     # -- what other jobs bring ---------------------------------------------------------------------------------------
-
-    def _on_saved(self, name: str, outcome: Any) -> None:
-        if isinstance(outcome, Failure):
-            self._notify(outcome.message)
-            return
-        if not self._closed:
-            self._view.show_message(f"Saved as {name!r}; the Deblur panel lists it now.")
-        model_news.announce()
-
-    def _on_saving_finished(self) -> None:
-        self._saving = None
 
     def _on_surveyed(self, outcome: Any) -> None:
         super()._on_surveyed(outcome)
@@ -292,5 +287,5 @@ class TrainController(ImageController[TrainView]):
             can_pause=run is not None and run.is_training,
             paused=run is not None and run.control.is_paused,
             can_stop=run is not None and (run.is_training or run.started is None or run.finished is not None),
-            can_save=self._finished is not None and self._saving is None and (run is None or run.finished is not None),
+            can_save=self._finished is not None and (run is None or run.finished is not None),
         )

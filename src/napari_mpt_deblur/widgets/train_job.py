@@ -50,18 +50,15 @@ class Comparing:
 
 
 @dataclass(frozen=True, eq=False)
-class Compared:
-    """The current plane as the base model restores it, and as the trained one does.
+class Before:
+    """The current plane as the base model restores it.
 
     Attributes
     ----------
-    before : Restored or None
-        None without a base model.
-    after : Restored
+    restored : Restored
     """
 
-    before: Restored | None
-    after: Restored
+    restored: Restored
 
 
 @dataclass(frozen=True)
@@ -96,10 +93,10 @@ class TrainMachinery:
     models: tuple[ModelInfo, ...]
 
 
-TrainEvent = Stage | Started | Step | Preview | Paused | Finished | Comparing
+TrainEvent = Stage | Started | Step | Preview | Paused | Finished | Comparing | Before
 
 
-def train_steps(request: TrainRequest) -> Generator[TrainEvent, None, Compared | Failure]:
+def train_steps(request: TrainRequest) -> Generator[TrainEvent, None, Restored | Failure]:
     """Train as a request asks, and restore its plane before and after.
 
     Parameters
@@ -114,8 +111,8 @@ def train_steps(request: TrainRequest) -> Generator[TrainEvent, None, Compared |
 
     Returns
     -------
-    Compared or Failure
-        No exception leaves it.
+    Restored or Failure
+        The current plane as the trained model restores it. No exception leaves this.
     """
     try:
         yield Stage("Starting the engine...")
@@ -124,14 +121,12 @@ def train_steps(request: TrainRequest) -> Generator[TrainEvent, None, Compared |
         yield Stage("Looking at the images...")
         finished = yield from _controlled(train(request.resolve(run_folder(request)), request.control.stop), request)
         yield finished
-        before: Restored | Failure | None = None
         if request.base is not None:
             before = yield from _restore(request.whole_plane, "before")
-        if isinstance(before, Failure):
-            return before
-        trained = replace(request.whole_plane, model=str(finished.weights))
-        after = yield from _restore(trained, "after")
-        return after if isinstance(after, Failure) else Compared(before, after)
+            if isinstance(before, Failure):
+                return before
+            yield Before(before)
+        return (yield from _restore(replace(request.whole_plane, model=str(finished.weights)), "after"))
     except Exception as error:
         return training_failure(error)
 

@@ -10,12 +10,13 @@ import numpy as np
 from napari_mpt_deblur.training.events import Estimate, Finished, Preview, Started
 from napari_mpt_deblur.widgets.result import result_layer
 from napari_mpt_deblur.widgets.train_folder import EarlierRun
-from napari_mpt_deblur.widgets.train_job import Compared
 from napari_mpt_deblur.widgets.train_request import TrainRequest
 from napari_mpt_deblur.widgets.words import describe_seconds
 
 if TYPE_CHECKING:
     from napari.layers import Image
+
+    from napari_mpt_deblur.restoration import Restored
 
 PREVIEW = "Training preview"
 
@@ -59,12 +60,9 @@ def preview_layer(source: Image, preview: Preview, request: TrainRequest) -> Ima
     return result_layer(source, pixels, request.preview_plane, PREVIEW)
 
 
-def compared_layers(source: Image, compared: Compared, request: TrainRequest) -> tuple[Image | None, Image]:
-    """The plane by the base model (None where there is none), and by the trained one, where their source is."""
-    name, before = request.whole_plane.source_name, None
-    if compared.before is not None:
-        before = result_layer(source, compared.before, request.whole_plane, f"{name} before training")
-    return before, result_layer(source, compared.after, request.whole_plane, f"{name} after training")
+def compared_layer(source: Image, restored: Restored, request: TrainRequest, when: str) -> Image:
+    """The plane before or after training, where its source is."""
+    return result_layer(source, restored, request.whole_plane, f"{request.whole_plane.source_name} {when} training")
 
 
 def describe_outlook(estimate: Estimate, request: TrainRequest) -> str:

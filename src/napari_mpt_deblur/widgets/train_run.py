@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from napari_mpt_deblur.training.events import Finished, Started, Step
 from napari_mpt_deblur.widgets.curves import Curves
 from napari_mpt_deblur.widgets.run_controller import Run
 from napari_mpt_deblur.widgets.train_request import Control
 from napari_mpt_deblur.widgets.words import describe_seconds
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
 
 
 @dataclass(eq=False)
@@ -24,6 +28,8 @@ class TrainRun(Run):
         The newest.
     drawn_s : float
         When the curves were drawn last.
+    before : Layer or None
+        The plane as the base model restores it.
     previewed : bool
         Whether there was a preview; one that the user removed does not come back.
     """
@@ -33,6 +39,7 @@ class TrainRun(Run):
     finished: Finished | None = None
     step: Step | None = None
     drawn_s: float = 0.0
+    before: Layer | None = None
     previewed: bool = False
 
     @property
