@@ -62,6 +62,9 @@ def test_a_published_model_is_listed_at_once_and_its_card_tells_all(tmp_path, li
     ):
         assert words in card
     assert "got worse" not in card
+    assert '"disc_radius_px": [0.7, 1.5]' in card
+    recorded = ModelConfig(small_network(), training={"data": {"pairs": {"kind": "focus stacks"}}})
+    assert "- **Synthetic defocus**: none" in publishing.card_text(recorded, "")
     assert sorted(entry.name for entry in library.iterdir()) == ["my_cells.md", "my_cells.safetensors"]
 
 

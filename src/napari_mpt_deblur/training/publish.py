@@ -108,7 +108,7 @@ def card_text(config: ModelConfig, sha256: str) -> str:
         "Data": _data(training.get("data", {})),
         "Iterations": f"{training.get('iterations', 0)}",
         "Recipe": f"`{json.dumps(recipe)}`",
-        "Synthetic defocus": f"`{json.dumps(training.get('config', {}).get('simulation', {}))}`",
+        "Synthetic defocus": _simulation(training),
         "Licence": config.licence or "not stated",
         "Weights": f"saved from the file with SHA-256 `{sha256}`",
     }
@@ -122,6 +122,11 @@ def _describe(training: dict[str, Any]) -> str:
     kind = training.get("data", {}).get("pairs", {}).get("kind", "images")
     base = next((entry["name"] for entry in reversed(training.get("history", [])) if entry.get("name")), None)
     return f"{f'{base}, fine-tuned' if base else 'trained'} on {kind} ({method})"
+
+
+def _simulation(training: dict[str, Any]) -> str:
+    simulated = any("defocused" in entry.get("kind", "") for entry in training.get("data", {}).values())
+    return f"`{json.dumps(training.get('config', {}).get('simulation', {}))}`" if simulated else "none"
 
 
 def _base(history: list[dict[str, Any]]) -> str:
