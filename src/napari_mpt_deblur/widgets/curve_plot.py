@@ -13,7 +13,7 @@ from napari_mpt_deblur.widgets.plot import INK, Axis, Frame, Plot
 
 _LEFT_PX, _RIGHT_PX, _TOP_PX, _BOTTOM_PX, _GAP_PX = 56.0, 20.0, 36.0, 36.0, 14.0
 _LOSS_SHARE = 0.58  # of the height that both frames have
-_POINT_PX = 4  # of the width, for one point of a curve: batches differ, and their mean is what is to be seen
+_POINT_PX = 6  # of the width, for one point of a curve: batches differ, and their mean is what is to be seen
 _LEGEND_ROW_PX, _LEGEND_LINE_PX = 15, 12
 # the total is drawn below the pixel loss, which it hardly differs from where beta is small: its rim is seen
 _STYLES: Mapping[str, tuple[QColor, float]] = {

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 _WIDTH_PX = 360
-_WARNING = "#e69f00"
+_WARNING = "#d55e00"  # readable on dark and on light
 _TIPS = {
     "go on": "Training with these settings on these images stopped before its end, or has ended. Without the tick it "
     "begins anew, and replaces what was learnt.",
