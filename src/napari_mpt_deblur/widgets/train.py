@@ -74,6 +74,11 @@ class TrainWidget(QWidget):
         self._connect(self.controller)
         self.controller.open()
 
+    def show_page(self, title: str) -> None:
+        """Turn to the page "Data", "Training" or "Progress"."""
+        titles = [self._tabs.tabText(page) for page in range(self._tabs.count())]
+        self._tabs.setCurrentIndex(titles.index(title))
+
     # -- what the controller asks and shows ------------------------------------------------------------------------
 
     def settings(self) -> TrainSettings:
@@ -170,7 +175,7 @@ class TrainWidget(QWidget):
     def _start(self) -> None:
         self.controller.train()
         if self.controller.is_running:
-            self._tabs.setCurrentIndex(self._tabs.count() - 1)
+            self.show_page("Progress")
 
     def _ask_for_name(self) -> None:
         suggestion = self.controller.suggested_name

@@ -145,6 +145,11 @@ class TrainController(ImageController[TrainView]):
         if self._finished is not None:
             self._saver.save(self._finished.weights, name)
 
+    @property
+    def is_estimating(self) -> bool:
+        """Whether the estimate that is shown is being made."""
+        return self._estimator.is_on
+
     def estimate(self) -> None:
         """The settings have changed: estimate what a run would take."""
         if not self._closed and self._ready and self._run is None:

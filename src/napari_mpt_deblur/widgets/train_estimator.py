@@ -31,6 +31,11 @@ class Estimator:
         self._job: Job | None = None
         self._wanted: TrainRequest | None = None  # to be estimated when the estimate that is on has ended
 
+    @property
+    def is_on(self) -> bool:
+        """Whether one is being made."""
+        return self._job is not None
+
     def refresh(self) -> None:
         """Estimate what the panel says now."""
         try:
