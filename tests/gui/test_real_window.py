@@ -1,6 +1,7 @@
 """What only a real window shows: the canvas, and the user's own way of closing it."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -73,7 +74,8 @@ SCRIPT = """
 import napari, numpy as np
 from qtpy.QtCore import QTimer
 viewer = napari.Viewer()
-viewer.add_image(np.random.default_rng(0).integers(0, 4000, (50, 512, 512)).astype(np.uint16))
+squares = np.random.default_rng(0).integers(0, 4000, (50, 32, 32)).astype(np.uint16)
+viewer.add_image(squares.repeat(16, 1).repeat(16, 2))
 _, panel = viewer.window.add_plugin_dock_widget("napari-mpt-deblur", {name!r})
 
 def look():
@@ -97,15 +99,17 @@ print("ended", flush=True)
     [
         ("Deblur", 'panel.choose_model("tiny"); panel.controller.deblur()', "Tile 1 "),
         ("Detect nuclei", "panel.choose_folder({folder!r}); panel.controller.detect()", "Before: plane 1 "),
+        ("Train", 'panel.form.choose_model("tiny"); panel.controller.train()', "Iteration 2 "),
     ],
 )
 def test_a_session_that_is_closed_mid_run_ends(model_folder, tmp_path, name, start, sign):
     folder = str(write_folder(tmp_path / "tiny-star", {"prob": 0.6, "nms": 0.3}))
+    library = shutil.copytree(model_folder, tmp_path / "library")
     script = SCRIPT.format(name=name, start=start.format(folder=folder), sign=sign)
     began = time.monotonic()
     session = subprocess.run(
         [sys.executable, "-c", script],
-        env=os.environ | {"MPT_DEBLUR_MODELS": str(model_folder)},
+        env=os.environ | {"MPT_DEBLUR_MODELS": str(library)},
         capture_output=True,
         text=True,
         timeout=120,
@@ -116,3 +120,6 @@ def test_a_session_that_is_closed_mid_run_ends(model_folder, tmp_path, name, sta
     assert "Traceback" not in session.stderr
     assert "QThread" not in session.stderr
     assert time.monotonic() - began < 90
+    if name == "Train":  # to be gone on with
+        (run,) = (library / "training").iterdir()
+        assert {"state.pt", "last.safetensors"} <= {file.name for file in run.iterdir()}

@@ -34,7 +34,7 @@ class FakeJob:
     """A job that goes one yield further when told to, like napari's worker: `quit` takes effect at a yield."""
 
     def __init__(self, name, steps, *, yielded, returned, finished):
-        self.name, self.generator = name, steps()
+        self.name, self.steps, self.generator = name, steps, steps()
         self.yielded, self.returned, self.finished = yielded, returned, finished
         self.asked_to_quit = self.is_done = False
 

@@ -6,20 +6,18 @@ import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary, ref
+from weakref import ref
 
+from napari_mpt_deblur.widgets.image_controller import ImageController
 from napari_mpt_deblur.widgets.job import deblur_steps, survey_steps
 from napari_mpt_deblur.widgets.protocols import Runner, View
-from napari_mpt_deblur.widgets.reading import layer_axes, readings
 from napari_mpt_deblur.widgets.request import DeblurRequest, make_request
 from napari_mpt_deblur.widgets.result import result_layer
-from napari_mpt_deblur.widgets.run_controller import Run, RunController
-from napari_mpt_deblur.widgets.side_by_side import SideBySide
+from napari_mpt_deblur.widgets.run_controller import Run
 from napari_mpt_deblur.widgets.words import summary
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Image, Layer
 
     from napari_mpt_deblur.restoration import Progress, Restored
 
@@ -33,7 +31,7 @@ class _Run(Run):
     preview: bool = False
 
 
-class DeblurController(RunController[View]):
+class DeblurController(ImageController[View]):
     """Turns clicks into runs and runs into layers.
 
     Parameters
@@ -63,23 +61,8 @@ class DeblurController(RunController[View]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(viewer, view, runner, notify, steps=steps, clock=clock)
-        self._side_by_side = SideBySide(viewer)
-        self._chosen: Image | None = None  # by the user, or for a run
-        self._results: WeakKeyDictionary[Layer, list[ref[Layer]]] = WeakKeyDictionary()  # by source, the newest last
-        self._preview: ref[Image] | None = None
-        self._read: ref[Image] | None = None  # the layer whose axes the panel shows
 
     # -- what the user does ----------------------------------------------------------------------------------------
-
-    def choose_layer(self) -> None:
-        """Another layer was chosen in the panel; it stays chosen."""
-        self._chosen = self._view.settings().layer
-        self._show_layer()
-
-    def _show_layer(self) -> None:
-        self._show_axes()
-        self._show_state()
-        self._show_side_by_side()
 
     def deblur(self) -> None:
         """Restore what the scope says into a new layer."""
@@ -89,23 +72,10 @@ class DeblurController(RunController[View]):
         """Restore what is in view now into the preview layer."""
         self._start(preview=True)
 
-    def toggle_side_by_side(self, on: bool) -> None:
-        """Show source and newest result beside each other, or put the view back."""
-        source = self._view.settings().layer
-        result = self._result_of(source)
-        if on and source is not None and result is not None:
-            self._side_by_side.show(source, result)
-        else:
-            self._side_by_side.restore()
-        self._show_side_by_side()
-
     # -- a run -----------------------------------------------------------------------------------------------------
 
     def _survey_steps(self) -> Callable[[], Generator[Any, None, Any]]:
         return survey_steps
-
-    def _can_start(self) -> bool:
-        return self._view.settings().layer is not None
 
     def _describe_start(self, step: Progress) -> str:
         return self._first_words if step.measuring else f"Restoring tile 1 of {step.total}..."
@@ -145,54 +115,3 @@ class DeblurController(RunController[View]):
             self._side_by_side.show(source, result)
         run.last_words = summary(outcome.record)
         self._show_side_by_side()
-
-    def _drop_preview(self) -> None:
-        preview = self._preview and self._preview()
-        self._preview = None
-        if preview is not None and preview in self._viewer.layers:
-            self._viewer.layers.remove(preview)
-
-    # -- what the viewer does --------------------------------------------------------------------------------------
-
-    def _on_layers(self, event: Any = None, *, newest: Layer | None = None) -> None:
-        from napari.layers import Image
-
-        preview = self._preview and self._preview()
-        images = [layer for layer in self._viewer.layers if isinstance(layer, Image) and layer is not preview]
-        if self._chosen not in images:
-            self._chosen = None
-        # what the user chose or used; else what was opened last; else what the panel shows; else the topmost visible
-        topmost = sorted(reversed(images), key=lambda layer: not layer.visible)
-        wishes = (self._chosen, newest, self._view.settings().layer, *topmost)
-        chosen = next((layer for layer in wishes if layer in images), None)
-        self._view.show_layers([(layer.name, layer) for layer in images], chosen)
-        self._show_layer()
-
-    def _on_gone(self, layer: Layer) -> None:
-        if layer in self._side_by_side.layers:
-            self._side_by_side.restore()
-
-    # -- what the panel shows --------------------------------------------------------------------------------------
-
-    def _result_of(self, source: Layer | None) -> Layer | None:
-        if source is None:
-            return None
-        results = (result() for result in reversed(self._results.get(source, [])))
-        return next((result for result in results if result is not None and result in self._viewer.layers), None)
-
-    def _show_side_by_side(self) -> None:
-        on = self._side_by_side.is_on
-        self._view.show_side_by_side(available=on or self._result_of(self._view.settings().layer) is not None, on=on)
-
-    def _show_axes(self) -> None:
-        layer = self._view.settings().layer
-        keep = layer is not None and self._read is not None and self._read() is layer  # what the user chose for it
-        self._read = ref(layer) if layer is not None else None
-        if layer is None:
-            self._view.show_axes("", (), keep=False)
-            return
-        try:
-            automatic = layer_axes(layer).describe()
-        except Exception:  # told when the user starts a run
-            automatic = "not an image this can read"
-        self._view.show_axes(automatic, [(axes.describe(), axes.text) for axes in readings(layer)], keep=keep)

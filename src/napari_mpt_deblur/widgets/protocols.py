@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from napari_mpt_deblur.widgets.curves import Curves
 from napari_mpt_deblur.widgets.detect_outcome import DetectMachinery, Outcome
 from napari_mpt_deblur.widgets.detect_request import DetectSettings, TruthChoice
 from napari_mpt_deblur.widgets.job import Machinery
 from napari_mpt_deblur.widgets.request import Settings
+from napari_mpt_deblur.widgets.train_job import TrainMachinery
+from napari_mpt_deblur.widgets.train_settings import TrainSettings
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -50,18 +53,31 @@ class RunView(Protocol):
     def show_machinery(self, machinery: Any) -> None: ...
 
 
-class View(RunView, Protocol):
-    """What the controller needs of the Deblur panel."""
+class HasLayer(Protocol):
+    """Settings of a panel of one image."""
 
-    def settings(self) -> Settings: ...
+    @property
+    def layer(self) -> Image | None: ...
+
+
+class ImagePanel(RunView, Protocol):
+    """What a panel of one image shows of it."""
+
+    def settings(self) -> HasLayer: ...
 
     def show_layers(self, layers: Sequence[tuple[str, Image]], chosen: Image | None) -> None: ...
 
     def show_axes(self, automatic: str, choices: Sequence[tuple[str, str]], *, keep: bool) -> None: ...
 
-    def show_machinery(self, machinery: Machinery) -> None: ...
-
     def show_side_by_side(self, *, available: bool, on: bool) -> None: ...
+
+
+class View(ImagePanel, Protocol):
+    """What the controller needs of the Deblur panel."""
+
+    def settings(self) -> Settings: ...
+
+    def show_machinery(self, machinery: Machinery) -> None: ...
 
 
 class DetectView(RunView, Protocol):
@@ -82,3 +98,19 @@ class DetectView(RunView, Protocol):
     def show_outcome(self, outcome: Outcome) -> None: ...
 
     def plot_png(self) -> bytes: ...
+
+
+class TrainView(ImagePanel, Protocol):
+    """What the controller needs of the Train panel."""
+
+    def settings(self) -> TrainSettings: ...
+
+    def show_machinery(self, machinery: TrainMachinery) -> None: ...
+
+    def show_outlook(self, text: str, earlier: str | None) -> None: ...
+
+    def show_controls(self, *, can_pause: bool, paused: bool, can_stop: bool, can_save: bool) -> None: ...
+
+    def show_curves(self, curves: Curves) -> None: ...
+
+    def show_report(self, text: str, *, warning: str) -> None: ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -12,12 +12,20 @@ from napari_mpt_deblur.widgets.request import DeblurRequest
 if TYPE_CHECKING:
     from napari.layers import Image
 
-    from napari_mpt_deblur.restoration import Restored
-
 METADATA_KEY = "mpt_deblur"
 
 
-def result_layer(source: Image, restored: Restored, request: DeblurRequest, name: str) -> Image:
+class _Restored(Protocol):
+    """An array and the record of how it came about."""
+
+    @property
+    def array(self) -> Any: ...
+
+    @property
+    def record(self) -> dict[str, Any]: ...
+
+
+def result_layer(source: Image, restored: _Restored, request: DeblurRequest, name: str) -> Image:
     """A layer of the restored pixels that looks like its source and lies where its pixels were.
 
     Parameters
@@ -25,6 +33,7 @@ def result_layer(source: Image, restored: Restored, request: DeblurRequest, name
     source : Image
         Not changed.
     restored : Restored
+        Or anything with `array` and `record`.
     request : DeblurRequest
         What was restored; a part of the layer keeps the layer's number of dimensions.
     name : str

@@ -57,6 +57,7 @@ class RunController(Generic[ViewT]):
 
     _name: ClassVar[str]
     _first_words: ClassVar[str]  # before the first step is done
+    _ending_words: ClassVar[str] = "Stopping after this tile..."
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class RunController(Generic[ViewT]):
         self._view, self._steps, self._clock = view, steps, clock
         self._run: Run | None = None
         self._survey: Job | None = None
+        self._survey_again = False  # it was asked for while one was on
         self._generation = 0  # of the run whose result is still wanted
         self._ready = False
         self._closed = True  # until it is opened
@@ -109,6 +111,7 @@ class RunController(Generic[ViewT]):
 
     def survey(self) -> None:
         """Look for devices and models in the background; shown when found."""
+        self._survey_again = self._survey is not None
         if self._survey is None:
             self._survey = self._runner(
                 f"{self._name}: start the engine",
@@ -194,7 +197,7 @@ class RunController(Generic[ViewT]):
         run.last_words = last_words
         if run.job is not None:
             run.job.quit()
-        self._view.show_progress(None, "Stopping after this tile...")
+        self._view.show_progress(None, self._ending_words)
         self._show_state()
 
     def _on_yielded(self, run: Run, step: Any) -> None:
@@ -255,6 +258,8 @@ class RunController(Generic[ViewT]):
 
     def _on_survey_finished(self) -> None:
         self._survey = None
+        if self._survey_again and not self._closed:
+            self.survey()
 
     def _show_state(self) -> None:
         running = self._run is not None

@@ -8,6 +8,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from qtpy.QtCore import Qt
+
 from napari_mpt_deblur.widgets.job import failure
 
 log = logging.getLogger("napari_mpt_deblur")
@@ -20,6 +22,17 @@ class _NamedSteps(partial[Generator[Any, None, Any]]):
 
     def __repr__(self) -> str:
         return self.name
+
+
+def _carry(generator: Generator[Any, None, Any]) -> Generator[Any, None, Any]:
+    return (yield from generator)
+
+
+def _close(generator: Generator[Any, None, Any]) -> None:
+    try:
+        generator.close()
+    except Exception:  # the user has left, there is nobody to tell
+        log.exception("A job did not end as it should.")
 
 
 def run_in_thread(
@@ -44,11 +57,12 @@ def run_in_thread(
     Returns
     -------
     GeneratorWorker
-        Its ``quit()`` ends the job at its next yield.
+        Its ``quit()`` ends the job at its next yield, where the generator is closed in the job's own thread.
     """
     from napari.qt.threading import create_worker
 
-    named = _NamedSteps(steps)
+    generator = steps()
+    named = _NamedSteps(_carry, generator)
     named.name = name
     worker = create_worker(named, _start_thread=False, _ignore_errors=True)
     # napari would show the worker's warnings and errors too: ours are shown once, by the controller
@@ -57,6 +71,8 @@ def run_in_thread(
             signal.disconnect()
     worker.warned.connect(_log_warning)
     worker.errored.connect(lambda error: returned(failure(error)))
+    # in its own thread, before that ends: what is closed may have something to save, and superqt would leave it open
+    worker.aborted.connect(partial(_close, generator), Qt.ConnectionType.DirectConnection)
     worker.yielded.connect(yielded)
     worker.returned.connect(returned)
     worker.finished.connect(finished)

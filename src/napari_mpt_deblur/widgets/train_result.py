@@ -1,0 +1,124 @@
+"""What a training run shows in the viewer: its preview, the plane before and after, and its figures in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_mpt_deblur.training.events import Estimate, Finished, Preview, Started
+from napari_mpt_deblur.widgets.result import result_layer
+from napari_mpt_deblur.widgets.train_folder import EarlierRun
+from napari_mpt_deblur.widgets.train_request import TrainRequest
+from napari_mpt_deblur.widgets.words import describe_seconds
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from napari_mpt_deblur.restoration import Restored
+
+PREVIEW = "Training preview"
+
+
+@dataclass(frozen=True, eq=False)
+class _Pixels:
+    """An array and its record, as a restoration has them."""
+
+    array: np.ndarray
+    record: dict[str, Any]
+
+
+def preview_pixels(preview: Preview, request: TrainRequest) -> np.ndarray:
+    """A preview in its source's dtype and shape.
+
+    Parameters
+    ----------
+    preview : Preview
+    request : TrainRequest
+
+    Returns
+    -------
+    ndarray
+        Of ``request.preview_plane.shape``; alpha, which is not restored, is full.
+    """
+    shape, dtype = request.preview_plane.shape, np.dtype(request.preview_plane.data.dtype)
+    pixels = np.asarray(preview.array)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        pixels = np.clip(np.rint(pixels), limits.min, limits.max)
+    if request.preview_plane.axes.has_samples and pixels.shape[-1] < shape[-1]:
+        full = np.full((*pixels.shape[:-1], 1), np.iinfo(dtype).max if dtype.kind in "iu" else 1.0)
+        pixels = np.concatenate((pixels, full), axis=-1)
+    return pixels.astype(dtype).reshape(shape)
+
+
+def preview_layer(source: Image, preview: Preview, request: TrainRequest) -> Image:
+    """A layer for the previews of a run, where its source is."""
+    record = {"preview_of_training": True, "model": {"name": request.base}}
+    pixels = _Pixels(preview_pixels(preview, request), record)
+    return result_layer(source, pixels, request.preview_plane, PREVIEW)
+
+
+def compared_layer(source: Image, restored: Restored, request: TrainRequest, when: str) -> Image:
+    """The plane before or after training, where its source is."""
+    return result_layer(source, restored, request.whole_plane, f"{request.whole_plane.source_name} {when} training")
+
+
+def describe_outlook(estimate: Estimate, request: TrainRequest) -> str:
+    """What a run will take, for people."""
+    memory = _describe_bytes(estimate.memory_bytes)
+    if request.minutes is not None:
+        steps = max(1, round(60 * request.minutes / estimate.seconds_per_step))
+        return f"In {request.minutes:g} min there is time for about {steps} iterations; they take {memory} of memory."
+    each = f"{estimate.seconds_per_step:.2g} s an iteration"
+    return f"Takes {describe_seconds(estimate.seconds)} ({each}) and {memory} of memory."
+
+
+def describe_earlier(earlier: EarlierRun | None, iterations: int) -> str:
+    """What can be gone on with; nothing where there is nothing."""
+    if earlier is None:
+        return ""
+    if earlier.iteration >= iterations:
+        return f"Keep the finished run ({earlier.iteration} iterations)"
+    return f"Go on from iteration {earlier.iteration}, where it stopped"
+
+
+def describe_start(started: Started) -> str:
+    """How a run began: device and notes."""
+    first = f"Training on {started.device} ({started.precision})"
+    if started.iteration:
+        first += f", going on from iteration {started.iteration}"
+    return " ".join([f"{first}.", *started.notes])
+
+
+def describe_finish(finished: Finished) -> tuple[str, str]:
+    """The figures before and after, and a warning where there is reason for one.
+
+    Parameters
+    ----------
+    finished : Finished
+
+    Returns
+    -------
+    tuple of str
+        The second is empty where all is well.
+    """
+    before, after = finished.before, finished.after
+    text = " ".join(
+        [
+            f"Held-out patches: PSNR {before.psnr:.2f} dB before, {after.psnr:.2f} dB after training "
+            f"({after.psnr - before.psnr:+.2f} dB); SSIM {before.ssim:.3f} before, {after.ssim:.3f} after.",
+            *finished.notes,
+        ]
+    )
+    if not finished.got_worse:
+        return text, ""
+    return text, (
+        f"Validation got worse by {before.psnr - after.psnr:.2f} dB: the model that training began with is the better "
+        "one. Use that, or train on more images or with a lower learning rate."
+    )
+
+
+def _describe_bytes(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 5e8 else f"{max(1, round(count / 1e6))} MB"
