@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QPointF, QRectF, QSize, Qt
+from qtpy.QtCore import QPointF, QRectF, QSize
 from qtpy.QtGui import QColor, QPainter
 
 from napari_mpt_deblur.widgets.plot import Axis, Frame, Plot
