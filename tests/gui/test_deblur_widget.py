@@ -14,7 +14,7 @@ from qtpy.QtCore import QThreadPool
 from qtpy.QtWidgets import QComboBox, QLabel, QPushButton
 
 from napari_mpt_deblur.restoration import Deblurrer
-from napari_mpt_deblur.widgets.request import Scope
+from napari_mpt_deblur.widgets.deblur.request import Scope
 
 GapMeter = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "event_loop.py"))["GapMeter"]
 

@@ -17,8 +17,8 @@ from qtpy.QtGui import QImage
 from qtpy.QtWidgets import QComboBox, QFileDialog, QLabel, QPushButton
 
 from napari_mpt_deblur import detect
-from napari_mpt_deblur.widgets.detect_controller import Export
-from napari_mpt_deblur.widgets.detect_request import TruthKind
+from napari_mpt_deblur.widgets.detect.controller import Export
+from napari_mpt_deblur.widgets.detect.request import TruthKind
 
 from .conftest import Desk
 

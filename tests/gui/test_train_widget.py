@@ -18,9 +18,9 @@ from napari_mpt_deblur.checkpoints import ModelConfig, load_model, save_model
 from napari_mpt_deblur.images.writing import write_image
 from napari_mpt_deblur.networks.config import MPTConfig
 from napari_mpt_deblur.training.config import SimulationConfig
-from napari_mpt_deblur.widgets.train_folder import EarlierRun, earlier_run
-from napari_mpt_deblur.widgets.train_result import PREVIEW
-from napari_mpt_deblur.widgets.train_settings import PairKind
+from napari_mpt_deblur.widgets.train.folder import EarlierRun, earlier_run
+from napari_mpt_deblur.widgets.train.result import PREVIEW
+from napari_mpt_deblur.widgets.train.settings import PairKind
 
 from .conftest import Desk
 

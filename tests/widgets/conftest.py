@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_mpt_deblur.widgets.controller import DeblurController
-from napari_mpt_deblur.widgets.deblur import DeblurWidget
-from napari_mpt_deblur.widgets.job import Machinery, Stage, survey_steps
-from napari_mpt_deblur.widgets.protocols import View
-from napari_mpt_deblur.widgets.request import Settings
+from napari_mpt_deblur.widgets.deblur.controller import DeblurController
+from napari_mpt_deblur.widgets.deblur.job import Machinery, survey_steps
+from napari_mpt_deblur.widgets.deblur.panel import DeblurWidget
+from napari_mpt_deblur.widgets.deblur.request import Settings
+from napari_mpt_deblur.widgets.deblur.view import DeblurView
+from napari_mpt_deblur.widgets.stages import Stage
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Bench:
 
     def __init__(self, steps=invert):
         self.viewer = ViewerModel()
-        self.view = create_autospec(View, instance=True)
+        self.view = create_autospec(DeblurView, instance=True)
         self.settings = Settings(layer=None, model="nuclei")
         self.view.settings.side_effect = lambda: self.settings
         self.view.show_layers.side_effect = self._show_layers
@@ -144,4 +145,4 @@ def make_bench():
     return Bench
 
 
-assert all(hasattr(DeblurWidget, name) for name in View.__dict__ if name.startswith(("show_", "settings")))
+assert all(hasattr(DeblurWidget, name) for name in DeblurView.__dict__ if name.startswith(("show_", "settings")))

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from napari_mpt_deblur.errors import AxesError, OutOfMemoryError
-from napari_mpt_deblur.widgets.deblur import DeblurWidget
-from napari_mpt_deblur.widgets.job import Failure, Stage
-from napari_mpt_deblur.widgets.protocols import View
-from napari_mpt_deblur.widgets.request import Scope
+from napari_mpt_deblur.widgets.deblur.panel import DeblurWidget
+from napari_mpt_deblur.widgets.deblur.request import Scope
+from napari_mpt_deblur.widgets.deblur.view import DeblurView
+from napari_mpt_deblur.widgets.stages import Failure, Stage
 from napari_mpt_deblur.widgets.words import describe_seconds
 
 
@@ -19,7 +19,7 @@ def stack(shape=(3, 20, 30), seed=0):
 
 
 def test_the_panel_is_a_view():
-    for name, wanted in inspect.getmembers(View, inspect.isfunction):
+    for name, wanted in inspect.getmembers(DeblurView, inspect.isfunction):
         if not name.startswith("_"):
             assert inspect.signature(getattr(DeblurWidget, name)).parameters == inspect.signature(wanted).parameters
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_mpt_deblur.training.events import Estimate, Losses, Scores, Started, Step
-from napari_mpt_deblur.widgets.curves import Curves
 from napari_mpt_deblur.widgets.plot import Axis
+from napari_mpt_deblur.widgets.train.curves import Curves
 
 BEFORE = Scores(0, 24.0, 20.0, 0.8, 0.7)
 

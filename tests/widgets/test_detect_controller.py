@@ -13,15 +13,15 @@ from scipy import ndimage
 
 from napari_mpt_deblur.detection.comparison import compare
 from napari_mpt_deblur.detection.ledger import ledger
-from napari_mpt_deblur.widgets.detect import DetectWidget
-from napari_mpt_deblur.widgets.detect_controller import DetectController, Export
-from napari_mpt_deblur.widgets.detect_export import table_csv
-from napari_mpt_deblur.widgets.detect_job import survey_steps
-from napari_mpt_deblur.widgets.detect_outcome import DetectMachinery, DetectStep, Found, Outcome
-from napari_mpt_deblur.widgets.detect_request import DetectSettings, Planes, TruthChoice, TruthKind
-from napari_mpt_deblur.widgets.detect_result import FATE_COLOURS
-from napari_mpt_deblur.widgets.job import Failure, Stage
-from napari_mpt_deblur.widgets.protocols import DetectView
+from napari_mpt_deblur.widgets.detect.controller import DetectController, Export
+from napari_mpt_deblur.widgets.detect.export import table_csv
+from napari_mpt_deblur.widgets.detect.job import survey_steps
+from napari_mpt_deblur.widgets.detect.outcome import DetectMachinery, DetectStep, Found, Outcome
+from napari_mpt_deblur.widgets.detect.panel import DetectWidget
+from napari_mpt_deblur.widgets.detect.request import DetectSettings, Planes, TruthChoice, TruthKind
+from napari_mpt_deblur.widgets.detect.result import FATE_COLOURS
+from napari_mpt_deblur.widgets.detect.view import DetectView
+from napari_mpt_deblur.widgets.stages import Failure, Stage
 
 from .conftest import FakeRunner
 

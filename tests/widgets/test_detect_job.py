@@ -13,16 +13,16 @@ from napari_mpt_deblur.detection import detection_steps
 from napari_mpt_deblur.detection.comparison import compare
 from napari_mpt_deblur.errors import FileError
 from napari_mpt_deblur.images.axes import Axes
-from napari_mpt_deblur.widgets.detect_job import detect_steps, survey_steps
-from napari_mpt_deblur.widgets.detect_outcome import DetectMachinery, DetectStep, Outcome
-from napari_mpt_deblur.widgets.detect_request import (
+from napari_mpt_deblur.widgets.detect.job import detect_steps, survey_steps
+from napari_mpt_deblur.widgets.detect.outcome import DetectMachinery, DetectStep, Outcome
+from napari_mpt_deblur.widgets.detect.request import (
     DetectSettings,
     Planes,
     TruthChoice,
     TruthKind,
     make_detect_request,
 )
-from napari_mpt_deblur.widgets.job import Failure, Stage
+from napari_mpt_deblur.widgets.stages import Failure, Stage
 
 from .test_job import run
 

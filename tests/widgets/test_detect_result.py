@@ -6,9 +6,9 @@ from napari.components import ViewerModel
 
 from napari_mpt_deblur.detection.ledger import ledger
 from napari_mpt_deblur.images.axes import Axes
-from napari_mpt_deblur.widgets.detect_outcome import Found
-from napari_mpt_deblur.widgets.detect_request import Picture
-from napari_mpt_deblur.widgets.detect_result import labels_layer, shown_fate
+from napari_mpt_deblur.widgets.detect.outcome import Found
+from napari_mpt_deblur.widgets.detect.request import Picture
+from napari_mpt_deblur.widgets.detect.result import labels_layer, shown_fate
 
 
 def found(labels, axes):

@@ -7,8 +7,9 @@ import napari_mpt_deblur.checkpoints as checkpoints
 from napari_mpt_deblur.errors import ModelError, OutOfMemoryError
 from napari_mpt_deblur.images.axes import Axes
 from napari_mpt_deblur.restoration import Progress, Restored
-from napari_mpt_deblur.widgets.job import Failure, Machinery, Stage, deblur_steps, failure, survey_steps
-from napari_mpt_deblur.widgets.request import DeblurRequest
+from napari_mpt_deblur.widgets.deblur.job import Machinery, deblur_steps, survey_steps
+from napari_mpt_deblur.widgets.deblur.request import DeblurRequest
+from napari_mpt_deblur.widgets.stages import Failure, Stage, failure
 
 
 def run(steps):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
-from napari_mpt_deblur.widgets.request import DeblurRequest, Scope, Settings, make_request
+from napari_mpt_deblur.widgets.deblur.request import DeblurRequest, Scope, Settings, make_request
 from napari_mpt_deblur.widgets.result import result_layer
 
 from .conftest import Restored

@@ -10,12 +10,12 @@ import pytest
 
 from napari_mpt_deblur.training.events import Estimate
 from napari_mpt_deblur.widgets import model_news
-from napari_mpt_deblur.widgets.job import Failure, Stage
-from napari_mpt_deblur.widgets.protocols import TrainView
-from napari_mpt_deblur.widgets.train import TrainWidget
-from napari_mpt_deblur.widgets.train_folder import EarlierRun
-from napari_mpt_deblur.widgets.train_job import Outlook, save_steps
-from napari_mpt_deblur.widgets.train_result import PREVIEW
+from napari_mpt_deblur.widgets.stages import Failure, Stage
+from napari_mpt_deblur.widgets.train.folder import EarlierRun
+from napari_mpt_deblur.widgets.train.job import Outlook, save_steps
+from napari_mpt_deblur.widgets.train.panel import TrainWidget
+from napari_mpt_deblur.widgets.train.result import PREVIEW
+from napari_mpt_deblur.widgets.train.view import TrainView
 
 from .train_bench import ITERATIONS, Bench, learn
 

@@ -17,12 +17,12 @@ from napari_mpt_deblur.training import events
 from napari_mpt_deblur.training.events import Estimate, Finished, Losses, Preview, Scores, Started, Step
 from napari_mpt_deblur.training.request import FocusStacks, ImagePairs, OpenLayer, SharpImages
 from napari_mpt_deblur.widgets import train_job
-from napari_mpt_deblur.widgets.job import Failure, Stage
-from napari_mpt_deblur.widgets.train_folder import EarlierRun, earlier_run, run_folder
-from napari_mpt_deblur.widgets.train_job import Before, Comparing, Paused, train_steps
-from napari_mpt_deblur.widgets.train_request import make_train_request
-from napari_mpt_deblur.widgets.train_result import preview_pixels
-from napari_mpt_deblur.widgets.train_settings import PairKind, PairsChoice, TrainSettings
+from napari_mpt_deblur.widgets.stages import Failure, Stage
+from napari_mpt_deblur.widgets.train.folder import EarlierRun, earlier_run, run_folder
+from napari_mpt_deblur.widgets.train.job import Before, Comparing, Paused, train_steps
+from napari_mpt_deblur.widgets.train.request import make_train_request
+from napari_mpt_deblur.widgets.train.result import preview_pixels
+from napari_mpt_deblur.widgets.train.settings import PairKind, PairsChoice, TrainSettings
 
 from .train_bench import NETWORK, NUCLEI, Restored
 

@@ -12,10 +12,9 @@ from napari.components import ViewerModel
 from napari_mpt_deblur.checkpoints import ModelConfig, ModelInfo
 from napari_mpt_deblur.networks.config import MPTConfig
 from napari_mpt_deblur.training.events import Estimate, Finished, Losses, Preview, Scores, Started, Step
-from napari_mpt_deblur.widgets.job import Stage
-from napari_mpt_deblur.widgets.protocols import TrainView
-from napari_mpt_deblur.widgets.train_controller import TrainController
-from napari_mpt_deblur.widgets.train_job import (
+from napari_mpt_deblur.widgets.stages import Stage
+from napari_mpt_deblur.widgets.train.controller import TrainController
+from napari_mpt_deblur.widgets.train.job import (
     Before,
     Comparing,
     Paused,
@@ -23,7 +22,8 @@ from napari_mpt_deblur.widgets.train_job import (
     estimate_steps,
     survey_steps,
 )
-from napari_mpt_deblur.widgets.train_settings import TrainSettings
+from napari_mpt_deblur.widgets.train.settings import TrainSettings
+from napari_mpt_deblur.widgets.train.view import TrainView
 
 from .conftest import FakeRunner
 

@@ -5,14 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from napari_mpt_deblur.widgets.curves import Curves
-from napari_mpt_deblur.widgets.detect_outcome import DetectMachinery, Outcome
-from napari_mpt_deblur.widgets.detect_request import DetectSettings, TruthChoice
-from napari_mpt_deblur.widgets.job import Machinery
-from napari_mpt_deblur.widgets.request import Settings
-from napari_mpt_deblur.widgets.train_job import TrainMachinery
-from napari_mpt_deblur.widgets.train_settings import TrainSettings
-
 if TYPE_CHECKING:
     from napari.layers import Image
 
@@ -70,47 +62,3 @@ class ImagePanel(RunView, Protocol):
     def show_axes(self, automatic: str, choices: Sequence[tuple[str, str]], *, keep: bool) -> None: ...
 
     def show_side_by_side(self, *, available: bool, on: bool) -> None: ...
-
-
-class View(ImagePanel, Protocol):
-    """What the controller needs of the Deblur panel."""
-
-    def settings(self) -> Settings: ...
-
-    def show_machinery(self, machinery: Machinery) -> None: ...
-
-
-class DetectView(RunView, Protocol):
-    """What the controller needs of the Detect panel."""
-
-    def settings(self) -> DetectSettings: ...
-
-    def show_layers(
-        self,
-        images: Sequence[tuple[str, Image]],
-        truths: Sequence[tuple[str, TruthChoice]],
-        before: Image | None,
-        after: Image | None,
-    ) -> None: ...
-
-    def show_machinery(self, machinery: DetectMachinery) -> None: ...
-
-    def show_outcome(self, outcome: Outcome) -> None: ...
-
-    def plot_png(self) -> bytes: ...
-
-
-class TrainView(ImagePanel, Protocol):
-    """What the controller needs of the Train panel."""
-
-    def settings(self) -> TrainSettings: ...
-
-    def show_machinery(self, machinery: TrainMachinery) -> None: ...
-
-    def show_outlook(self, text: str, earlier: str | None) -> None: ...
-
-    def show_controls(self, *, can_pause: bool, paused: bool, can_stop: bool, can_save: bool) -> None: ...
-
-    def show_curves(self, curves: Curves) -> None: ...
-
-    def show_report(self, text: str, *, warning: str) -> None: ...

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from napari_mpt_deblur.widgets.deblur.request import DeblurRequest
 from napari_mpt_deblur.widgets.geometry import place
-from napari_mpt_deblur.widgets.request import DeblurRequest
 
 if TYPE_CHECKING:
     from napari.layers import Image

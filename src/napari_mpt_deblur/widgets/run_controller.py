@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from napari_mpt_deblur.widgets.job import Failure, Stage, failure
 from napari_mpt_deblur.widgets.protocols import Job, Runner, RunView
+from napari_mpt_deblur.widgets.stages import Failure, Stage, failure
 from napari_mpt_deblur.widgets.words import describe_seconds
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Any
 
 from qtpy.QtCore import Qt
 
-from napari_mpt_deblur.widgets.job import failure
+from napari_mpt_deblur.widgets.stages import failure
 
 log = logging.getLogger("napari_mpt_deblur")
 

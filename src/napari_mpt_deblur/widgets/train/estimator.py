@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from napari_mpt_deblur.widgets.job import Failure
 from napari_mpt_deblur.widgets.protocols import Job, Runner
-from napari_mpt_deblur.widgets.train_job import Outlook, estimate_steps, training_failure
-from napari_mpt_deblur.widgets.train_request import TrainRequest
-from napari_mpt_deblur.widgets.train_result import describe_earlier, describe_outlook
+from napari_mpt_deblur.widgets.stages import Failure
+from napari_mpt_deblur.widgets.train.job import Outlook, estimate_steps, training_failure
+from napari_mpt_deblur.widgets.train.request import TrainRequest
+from napari_mpt_deblur.widgets.train.result import describe_earlier, describe_outlook
 
 
 class Estimator:

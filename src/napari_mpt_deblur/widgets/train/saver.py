@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from napari_mpt_deblur.widgets import model_news
-from napari_mpt_deblur.widgets.job import Failure
 from napari_mpt_deblur.widgets.protocols import Job, Runner
-from napari_mpt_deblur.widgets.train_job import save_steps
+from napari_mpt_deblur.widgets.stages import Failure
+from napari_mpt_deblur.widgets.train.job import save_steps
 
 
 class Saver:

@@ -8,8 +8,8 @@ from qtpy.QtCore import QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPen
 
 from napari_mpt_deblur.training.events import TERMS
-from napari_mpt_deblur.widgets.curves import SHOWN, Curves, Points
 from napari_mpt_deblur.widgets.plot import INK, Axis, Frame, Plot
+from napari_mpt_deblur.widgets.train.curves import SHOWN, Curves, Points
 
 _LEFT_PX, _RIGHT_PX, _TOP_PX, _BOTTOM_PX, _GAP_PX = 56.0, 20.0, 36.0, 36.0, 14.0
 _LOSS_SHARE = 0.58  # of the height that both frames have

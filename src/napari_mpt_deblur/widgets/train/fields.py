@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mpt_deblur.widgets.fields import Choice, Entry, button
-from napari_mpt_deblur.widgets.train_settings import PairKind, PairsChoice
+from napari_mpt_deblur.widgets.train.settings import PairKind, PairsChoice
 
 if TYPE_CHECKING:
     from napari.layers import Image

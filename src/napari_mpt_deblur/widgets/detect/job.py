@@ -14,9 +14,9 @@ import numpy as np
 from napari_mpt_deblur.detection.evidence import grey_levels
 from napari_mpt_deblur.detection.labels import check_no_mask
 from napari_mpt_deblur.images.sharpness import sharpness
-from napari_mpt_deblur.widgets.detect_outcome import DetectMachinery, DetectStep, Found, Outcome
-from napari_mpt_deblur.widgets.detect_request import DetectRequest, Picture, TruthKind
-from napari_mpt_deblur.widgets.job import Failure, Stage, failure
+from napari_mpt_deblur.widgets.detect.outcome import DetectMachinery, DetectStep, Found, Outcome
+from napari_mpt_deblur.widgets.detect.request import DetectRequest, Picture, TruthKind
+from napari_mpt_deblur.widgets.stages import Failure, Stage, failure
 
 if TYPE_CHECKING:
     from napari_mpt_deblur.detection import AnyDetector, Detected
@@ -103,7 +103,7 @@ def _warm_up() -> Generator[Stage, None, None]:
     plane = np.pad(np.ones((2, 2), np.int32), 2)
     compare(plane, plane, plane, truth=plane)
     yield Stage("Starting the engine...")
-    from napari_mpt_deblur.widgets.detect_result import warm_up
+    from napari_mpt_deblur.widgets.detect.result import warm_up
 
     warm_up()
 

@@ -20,14 +20,14 @@ from qtpy.QtWidgets import (
 )
 
 from napari_mpt_deblur.detection.library import DEFAULT_DETECTOR
-from napari_mpt_deblur.widgets.ap_plot import PrecisionPlot
-from napari_mpt_deblur.widgets.comparison_table import ComparisonTable
-from napari_mpt_deblur.widgets.detect_controller import DetectController, Export
-from napari_mpt_deblur.widgets.detect_outcome import DetectMachinery, Outcome
-from napari_mpt_deblur.widgets.detect_request import DetectSettings, Planes, TruthChoice, TruthKind
-from napari_mpt_deblur.widgets.detect_result import FATE_COLOURS, shown_fate
+from napari_mpt_deblur.widgets.detect.ap_plot import PrecisionPlot
+from napari_mpt_deblur.widgets.detect.comparison_table import ComparisonTable
+from napari_mpt_deblur.widgets.detect.controller import DetectController, Export
+from napari_mpt_deblur.widgets.detect.ledger_table import LedgerTable
+from napari_mpt_deblur.widgets.detect.outcome import DetectMachinery, Outcome
+from napari_mpt_deblur.widgets.detect.request import DetectSettings, Planes, TruthChoice, TruthKind
+from napari_mpt_deblur.widgets.detect.result import FATE_COLOURS, shown_fate
 from napari_mpt_deblur.widgets.fields import Choice, Entry, button, decimal, form, number, row, show_error
-from napari_mpt_deblur.widgets.ledger_table import LedgerTable
 from napari_mpt_deblur.widgets.worker import run_in_thread
 
 if TYPE_CHECKING:

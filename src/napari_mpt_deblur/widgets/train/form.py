@@ -11,9 +11,9 @@ from qtpy.QtWidgets import QFormLayout, QFrame, QScrollArea, QSpinBox, QVBoxLayo
 from napari_mpt_deblur.checkpoints import DEFAULT_MODEL, ModelInfo
 from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.widgets.fields import Choice, Entry, form
-from napari_mpt_deblur.widgets.train_fields import Budget, ImagesField, PairsField, Scientific, show_row
-from napari_mpt_deblur.widgets.train_job import TrainMachinery
-from napari_mpt_deblur.widgets.train_settings import PairKind, TrainSettings, recipe
+from napari_mpt_deblur.widgets.train.fields import Budget, ImagesField, PairsField, Scientific, show_row
+from napari_mpt_deblur.widgets.train.job import TrainMachinery
+from napari_mpt_deblur.widgets.train.settings import PairKind, TrainSettings, recipe
 
 if TYPE_CHECKING:
     from napari.layers import Image

@@ -9,10 +9,10 @@ from qtpy.QtCore import QEvent, QSize
 from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
 
 from napari_mpt_deblur.checkpoints import DEFAULT_MODEL
-from napari_mpt_deblur.widgets.controller import DeblurController
+from napari_mpt_deblur.widgets.deblur.controller import DeblurController
+from napari_mpt_deblur.widgets.deblur.job import Machinery
+from napari_mpt_deblur.widgets.deblur.request import Scope, Settings
 from napari_mpt_deblur.widgets.fields import Choice, Entry, button, form, number, show_error
-from napari_mpt_deblur.widgets.job import Machinery
-from napari_mpt_deblur.widgets.request import Scope, Settings
 from napari_mpt_deblur.widgets.worker import run_in_thread
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from napari_mpt_deblur.training.request import (
     TrainingRequest,
 )
 from napari_mpt_deblur.widgets import geometry
+from napari_mpt_deblur.widgets.deblur.request import DeblurRequest
 from napari_mpt_deblur.widgets.reading import full_resolution, layer_axes, pixel_size_um
-from napari_mpt_deblur.widgets.request import DeblurRequest
-from napari_mpt_deblur.widgets.train_settings import PairKind, PairsChoice, TrainSettings, recipe
+from napari_mpt_deblur.widgets.train.settings import PairKind, PairsChoice, TrainSettings, recipe
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

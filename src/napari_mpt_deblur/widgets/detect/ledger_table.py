@@ -9,7 +9,7 @@ from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
-from napari_mpt_deblur.widgets.detect_result import FATE_COLOURS, shown_fate
+from napari_mpt_deblur.widgets.detect.result import FATE_COLOURS, shown_fate
 
 if TYPE_CHECKING:
     from napari_mpt_deblur.detection.ledger import Nucleus

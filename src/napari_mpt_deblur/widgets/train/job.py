@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from napari_mpt_deblur.training import events
 from napari_mpt_deblur.training.events import Estimate, Finished, Preview, Started, Step
-from napari_mpt_deblur.widgets.job import Failure, Stage, deblur_steps, failure
-from napari_mpt_deblur.widgets.request import DeblurRequest
-from napari_mpt_deblur.widgets.train_folder import EarlierRun, earlier_run, run_folder
-from napari_mpt_deblur.widgets.train_request import Control, TrainRequest
+from napari_mpt_deblur.widgets.deblur.job import deblur_steps
+from napari_mpt_deblur.widgets.deblur.request import DeblurRequest
+from napari_mpt_deblur.widgets.stages import Failure, Stage, failure
+from napari_mpt_deblur.widgets.train.folder import EarlierRun, earlier_run, run_folder
+from napari_mpt_deblur.widgets.train.request import Control, TrainRequest
 
 if TYPE_CHECKING:
     from napari_mpt_deblur.checkpoints import ModelInfo

@@ -15,7 +15,7 @@ from napari_mpt_deblur.checkpoints.library import user_folder
 from napari_mpt_deblur.checkpoints.safetensors_file import SUFFIX
 from napari_mpt_deblur.errors import DeblurError
 from napari_mpt_deblur.images.view import ImageView
-from napari_mpt_deblur.widgets.train_request import Images, Pairs, TrainRequest
+from napari_mpt_deblur.widgets.train.request import Images, Pairs, TrainRequest
 
 _SIDE_PX = 64  # of the pixels by which two images of one name and size are told apart
 _PROLONGING = ("iterations", "warmup")  # a run that these alone change goes on

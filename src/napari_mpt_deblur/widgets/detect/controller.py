@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from napari_mpt_deblur.errors import ParameterError
 from napari_mpt_deblur.images.atomic import atomic_path
-from napari_mpt_deblur.widgets.detect_export import figures_json, table_csv
-from napari_mpt_deblur.widgets.detect_job import detect_steps, detection_failure, survey_steps
-from napari_mpt_deblur.widgets.detect_outcome import DetectStep, Outcome
-from napari_mpt_deblur.widgets.detect_request import DetectRequest, TruthChoice, TruthKind, make_detect_request
-from napari_mpt_deblur.widgets.detect_result import FoundLayer, labels_layer
-from napari_mpt_deblur.widgets.job import Failure
-from napari_mpt_deblur.widgets.protocols import DetectView, Runner
+from napari_mpt_deblur.widgets.detect.export import figures_json, table_csv
+from napari_mpt_deblur.widgets.detect.job import detect_steps, detection_failure, survey_steps
+from napari_mpt_deblur.widgets.detect.outcome import DetectStep, Outcome
+from napari_mpt_deblur.widgets.detect.request import DetectRequest, TruthChoice, TruthKind, make_detect_request
+from napari_mpt_deblur.widgets.detect.result import FoundLayer, labels_layer
+from napari_mpt_deblur.widgets.detect.view import DetectView
+from napari_mpt_deblur.widgets.protocols import Runner
 from napari_mpt_deblur.widgets.reading import full_resolution
 from napari_mpt_deblur.widgets.result import METADATA_KEY
 from napari_mpt_deblur.widgets.run_controller import Run, RunController
+from napari_mpt_deblur.widgets.stages import Failure
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -9,8 +9,8 @@ import numpy as np
 
 from napari_mpt_deblur.training.events import Estimate, Finished, Preview, Started
 from napari_mpt_deblur.widgets.result import result_layer
-from napari_mpt_deblur.widgets.train_folder import EarlierRun
-from napari_mpt_deblur.widgets.train_request import TrainRequest
+from napari_mpt_deblur.widgets.train.folder import EarlierRun
+from napari_mpt_deblur.widgets.train.request import TrainRequest
 from napari_mpt_deblur.widgets.words import describe_seconds
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_mpt_deblur.detection.comparison import Comparison, Score
-    from napari_mpt_deblur.widgets.detect_outcome import Outcome
+    from napari_mpt_deblur.widgets.detect.outcome import Outcome
 
 FIGURES: tuple[tuple[str, Callable[[Score], Any]], ...] = (
     ("AP_before", lambda score: score.before),

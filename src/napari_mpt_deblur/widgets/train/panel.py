@@ -18,13 +18,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_mpt_deblur.widgets.curve_plot import CurvePlot
-from napari_mpt_deblur.widgets.curves import Curves
 from napari_mpt_deblur.widgets.fields import button, show_error
-from napari_mpt_deblur.widgets.train_controller import TrainController
-from napari_mpt_deblur.widgets.train_form import TrainForm
-from napari_mpt_deblur.widgets.train_job import TrainMachinery
-from napari_mpt_deblur.widgets.train_settings import TrainSettings
+from napari_mpt_deblur.widgets.train.controller import TrainController
+from napari_mpt_deblur.widgets.train.curve_plot import CurvePlot
+from napari_mpt_deblur.widgets.train.curves import Curves
+from napari_mpt_deblur.widgets.train.form import TrainForm
+from napari_mpt_deblur.widgets.train.job import TrainMachinery
+from napari_mpt_deblur.widgets.train.settings import TrainSettings
 from napari_mpt_deblur.widgets.worker import run_in_thread
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from napari_mpt_deblur.training.events import Finished, Started, Step
-from napari_mpt_deblur.widgets.curves import Curves
 from napari_mpt_deblur.widgets.run_controller import Run
-from napari_mpt_deblur.widgets.train_request import Control
+from napari_mpt_deblur.widgets.train.curves import Curves
+from napari_mpt_deblur.widgets.train.request import Control
 from napari_mpt_deblur.widgets.words import describe_seconds
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_mpt_deblur.widgets.detect_outcome import Found
-from napari_mpt_deblur.widgets.detect_request import Picture
+from napari_mpt_deblur.widgets.detect.outcome import Found
+from napari_mpt_deblur.widgets.detect.request import Picture
 from napari_mpt_deblur.widgets.geometry import look_at, place
 from napari_mpt_deblur.widgets.result import METADATA_KEY
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableWidget, QTableWidgetItem
 
-from napari_mpt_deblur.widgets.detect_export import FIGURES
+from napari_mpt_deblur.widgets.detect.export import FIGURES
 
 if TYPE_CHECKING:
     from napari_mpt_deblur.detection.comparison import Comparison

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from napari_mpt_deblur.training.events import Finished, Preview, Started, Step
-from napari_mpt_deblur.widgets.curves import Curves
 from napari_mpt_deblur.widgets.image_controller import ImageController
-from napari_mpt_deblur.widgets.job import Failure, Stage
-from napari_mpt_deblur.widgets.protocols import Runner, TrainView
+from napari_mpt_deblur.widgets.protocols import Runner
 from napari_mpt_deblur.widgets.run_controller import Run
-from napari_mpt_deblur.widgets.train_estimator import Estimator
-from napari_mpt_deblur.widgets.train_job import (
+from napari_mpt_deblur.widgets.stages import Failure, Stage
+from napari_mpt_deblur.widgets.train.curves import Curves
+from napari_mpt_deblur.widgets.train.estimator import Estimator
+from napari_mpt_deblur.widgets.train.job import (
     Before,
     Comparing,
     Paused,
@@ -22,16 +22,17 @@ from napari_mpt_deblur.widgets.train_job import (
     train_steps,
     training_failure,
 )
-from napari_mpt_deblur.widgets.train_request import TrainRequest, make_train_request
-from napari_mpt_deblur.widgets.train_result import (
+from napari_mpt_deblur.widgets.train.request import TrainRequest, make_train_request
+from napari_mpt_deblur.widgets.train.result import (
     compared_layer,
     describe_finish,
     describe_start,
     preview_layer,
     preview_pixels,
 )
-from napari_mpt_deblur.widgets.train_run import TrainRun
-from napari_mpt_deblur.widgets.train_saver import Saver
+from napari_mpt_deblur.widgets.train.run import TrainRun
+from napari_mpt_deblur.widgets.train.saver import Saver
+from napari_mpt_deblur.widgets.train.view import TrainView
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from napari_mpt_deblur.widgets.deblur.job import deblur_steps, survey_steps
+from napari_mpt_deblur.widgets.deblur.request import DeblurRequest, make_request
+from napari_mpt_deblur.widgets.deblur.view import DeblurView
 from napari_mpt_deblur.widgets.image_controller import ImageController
-from napari_mpt_deblur.widgets.job import deblur_steps, survey_steps
-from napari_mpt_deblur.widgets.protocols import Runner, View
-from napari_mpt_deblur.widgets.request import DeblurRequest, make_request
+from napari_mpt_deblur.widgets.protocols import Runner
 from napari_mpt_deblur.widgets.result import result_layer
 from napari_mpt_deblur.widgets.run_controller import Run
 from napari_mpt_deblur.widgets.words import summary
@@ -31,13 +32,13 @@ class _Run(Run):
     preview: bool = False
 
 
-class DeblurController(ImageController[View]):
+class DeblurController(ImageController[DeblurView]):
     """Turns clicks into runs and runs into layers.
 
     Parameters
     ----------
     viewer : ViewerModel
-    view : View
+    view : DeblurView
     runner : Runner
     notify : callable
         Shows one error to the user.
@@ -53,7 +54,7 @@ class DeblurController(ImageController[View]):
     def __init__(
         self,
         viewer: ViewerModel,
-        view: View,
+        view: DeblurView,
         runner: Runner,
         notify: Callable[[str], None],
         *,
