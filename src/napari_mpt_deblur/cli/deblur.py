@@ -82,6 +82,7 @@ def _restore(job: Job, view: ImageView, deblurrer: Deblurrer, arguments: argpars
         overwrite=arguments.overwrite,
         metadata=view.metadata,
     )
+    print(f"{job.source}: {deblurrer.estimate(view).describe(deblurrer.pace())}", flush=True)
     with target as sink:
         restored = follow(deblurrer.run(view, dtype=dtype, out=sink), job.source.name)
         sink.description = json.dumps(restored.record, default=str)
