@@ -10,7 +10,7 @@ import pytest
 
 from napari_mpt_deblur.checkpoints import Model
 from napari_mpt_deblur.restoration import Deblurrer, Estimate, pace
-from napari_mpt_deblur.restoration.runner import Runner
+from napari_mpt_deblur.restoration.runner import Finish, Runner
 
 
 @pytest.fixture
@@ -21,12 +21,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float, float], list[int]
     def tell(first: float, later: float) -> list[int]:
         now = [0.0]
 
-        def forward(_: Runner, tiles: np.ndarray, pool: object = None) -> np.ndarray:
+        def begin(_: Runner, tiles: np.ndarray, pool: object = None) -> Finish:
             now[0] += later if passes else first
             passes.append(tiles.size)
-            return tiles
+            return lambda: tiles
 
-        monkeypatch.setattr(Runner, "__call__", forward)
+        monkeypatch.setattr(Runner, "begin", begin)
         monkeypatch.setattr(pace.time, "perf_counter", lambda: now[0])
         return passes
 
