@@ -1,6 +1,6 @@
 """Measure a detector, and what deblurring wins back for it, and write its card.
 
-    python scripts/evaluate_detector.py DETECTOR --card CARD.md [--blurred OTHER] [--model NAME] [--fields 36]
+    python scripts/evaluate_detector.py DETECTOR --card CARD.md [--blurred OTHER] [--model NAME] [--fields 18]
 
 BBBC039 validation fields are defocused and recorded as in scripts/evaluate_model.py, restored with the deblurring
 model, and the detector looks at each. OTHER is a detector that was trained on blurred images (scripts/train_detector.py
@@ -25,6 +25,8 @@ from napari_mpt_deblur.optics.psf import blur, defocus_psf
 
 SMALLEST_PX = 20  # smaller objects, of truth and of what is found, are debris; they are counted in the second table
 
+MEASURING, CHOOSING = 0, 1  # halves of the validation images; scripts/choose_thresholds.py has the other
+
 Counts = list[tuple[MatchCounts, ...]]
 
 
@@ -35,9 +37,9 @@ class Field(NamedTuple):
     truth: np.ndarray
 
 
-def validation_fields(name: str, suffix: str, count: int) -> list[Field]:
-    """Evenly spaced validation images, none left out for its quality."""
-    entries = [e for e in json.loads((DATA / name / "index.json").read_text()) if e["split"] == "validation"]
+def validation_fields(name: str, suffix: str, count: int = 10**9, half: int = MEASURING) -> list[Field]:
+    """Evenly spaced images of one half of the validation images, none left out for its quality."""
+    entries = [e for e in json.loads((DATA / name / "index.json").read_text()) if e["split"] == "validation"][half::2]
     step = max(1, len(entries) // count)
     return [
         Field(
@@ -150,12 +152,12 @@ def main() -> None:
     parser.add_argument("--card", type=Path, required=True)
     parser.add_argument("--blurred", help="a detector that was trained on blurred images")
     parser.add_argument("--model", default="nuclei", help="the model that deblurs")
-    parser.add_argument("--fields", type=int, default=36)
+    parser.add_argument("--fields", type=int, default=18)
     arguments = parser.parse_args()
     detector = load_detector(arguments.detector)
     other = load_detector(arguments.blurred) if arguments.blurred else None
     fields = validation_fields("bbbc039", ".tif", arguments.fields)
-    others = validation_fields("dsb2018_fluo", ".png", 49)
+    others = validation_fields("dsb2018_fluo", ".png")
     own = {
         f"BBBC039, {len(fields)} fields": precisions([matched(f, f.image, detector) for f in fields]),
         "the same with debris": precisions([matched(f, f.image, detector, debris=True) for f in fields]),

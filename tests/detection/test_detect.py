@@ -79,6 +79,11 @@ def test_tiles_do_not_matter(detector: Detector, image: np.ndarray, prob: float,
     np.testing.assert_array_equal(detect(image, detector, prob=prob, tile=tile), detect(image, detector, prob=prob))
 
 
+def test_thresholds_may_be_numbers_of_numpy(detector: Detector, image: np.ndarray, prob: float) -> None:
+    expected = detect(image, detector, prob=prob, nms=0.5)
+    np.testing.assert_array_equal(detect(image, detector, prob=np.float64(prob), nms=np.float32(0.5)), expected)
+
+
 @pytest.mark.parametrize("value", [0, 7, np.nan])
 def test_a_constant_plane_has_no_nuclei(detector: Detector, image: np.ndarray, prob: float, value: float) -> None:
     labels = detect(np.stack([np.full_like(image, value), image]), detector, prob=prob)

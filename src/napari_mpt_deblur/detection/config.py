@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +183,7 @@ class Thresholds:
 
 def is_fraction(value: Any) -> bool:
     """Whether it is a number above 0 and below 1."""
-    return type(value) in (int, float) and 0 < value < 1
+    return not isinstance(value, bool) and isinstance(value, Real) and 0 < float(value) < 1
 
 
 def read_config(folder: str | Path) -> tuple[StarDistConfig, Thresholds]:

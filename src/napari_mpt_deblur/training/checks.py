@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import fields
+from numbers import Real
 from typing import Any, TypeVar
 
 from napari_mpt_deblur.errors import TrainingError
@@ -20,7 +21,7 @@ def whole(value: Any, name: str, least: int) -> int:
 
 def number(value: Any, name: str, least: float = -math.inf) -> float:
     """The value, finite and at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         raise TrainingError(f"{name} must be a finite number; got {value!r}.")
     if value < least:
         raise TrainingError(f"{name} must be at least {least:g}; got {value!r}.")
