@@ -6,6 +6,8 @@ needs no copy.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,7 +29,15 @@ class ChannelLinear(nn.Linear):
         super().__init__(in_channels, out_channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)  # (N, C', H, W)
+        return _linear(x, self.weight)  # (N, C', H, W)
+
+    def split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """`forward` in so many equal parts of its channels; see `NPConv.split`."""
+        return tuple(_linear(x, weight) for weight in self.weight.chunk(parts))
+
+
+def _linear(x: Tensor, weight: Tensor) -> Tensor:
+    return F.linear(x.movedim(1, -1), weight).movedim(-1, 1)
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -46,6 +56,15 @@ class NPConv(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(ChannelLinear(in_channels, out_channels), DepthwiseConv(out_channels))
+
+    def split(self, x: Tensor, parts: int, chosen: slice = slice(None)) -> tuple[Tensor, ...]:
+        """`forward` in so many equal parts of its channels, or those chosen of them, each computed by itself.
+
+        Small maps stay in the processor's cache, and their gradients need not be put together again.
+        """
+        linear, convolution = (cast(Tensor, layer.weight) for layer in self)
+        pairs = zip(linear.chunk(parts)[chosen], convolution.chunk(parts)[chosen], strict=True)
+        return tuple(F.conv2d(_linear(x, w), kernel, padding=1, groups=len(kernel)) for w, kernel in pairs)
 
 
 class ScaleDown(nn.Module):
@@ -114,6 +133,11 @@ class StageUp(nn.Sequential):
 
     def __init__(self, channels: int, next_channels: int) -> None:
         super().__init__(nn.Conv2d(channels, next_channels * 4, 3, padding=1, bias=False), nn.PixelShuffle(2))
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU of (N, C, H, W), exact."""
+    return F.gelu(x.movedim(1, -1)).movedim(-1, 1)  # on CPUs the fast kernel wants contiguous memory
 
 
 def as_channels_last(x: Tensor) -> Tensor:
