@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from napari_mpt_deblur.networks.channel_pool import ChannelPool
@@ -140,23 +144,38 @@ class IntraScaleChannelAttention(nn.Module):
         sums: list[Tensor] = []
         for strip in strips(x, 2 * x.shape[1]):
             maps = self.query_key_value.split(strip.of(x), 3, slice(2))
-            q, k = (
-                each[:, :, strip.keep].movedim(1, -1).unflatten(-1, (self.heads, -1)).flatten(1, 2) for each in maps
-            )
-            found = [_products(q, k), *(each.to(_at_least_float32(each)).square().sum(1) for each in (q, k))]
-            sums = [one + other for one, other in zip(sums, found, strict=True)] if sums else found
+            q, k = (each[:, :, strip.keep].movedim(1, -1).flatten(1, 2) for each in maps)
+            found = _Statistics.apply(q, k, self.heads)
+            sums = [one + other for one, other in zip(sums, found, strict=True)] if sums else list(found)
         return sums
 
 
-def _products(q: Tensor, k: Tensor) -> Tensor:
-    """Of (N, H W, heads, d), q k^T of each head: (N, heads, d, d)."""
-    # sums over all pixels: half precision may multiply, but softmax and division want float32 at least
-    q, k = q.permute(0, 2, 3, 1), k.transpose(1, 2)
-    if q.dtype == torch.float16:  # ends at 65504, which such a sum passes
-        share = q.shape[-1] ** -0.5
-        return ((q * share) @ (k * share)).float() / share**2
-    return (q @ k).to(_at_least_float32(q))
+class _Statistics(Function):
+    """Of q and k, each (N, H W, C): sums of q k^T, (N, heads, d, d), and of squares, each (N, heads, d)."""
 
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(q, k)
+        ctx.heads = heads
+        # sums over all pixels: half precision may multiply, but softmax and division want float32 at least
+        exact = torch.promote_types(q.dtype, torch.float32)
+        q_squares, k_squares = (x.to(exact).square().sum(1).unflatten(-1, (heads, -1)) for x in (q, k))
+        share = q.shape[1] ** -0.5 if q.dtype == torch.float16 else 1.0  # ends at 65504, which such a sum passes
+        if share != 1.0:
+            q, k = q * share, k * share
+        q, k = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k))
+        return (q.mT @ k).to(exact) / share**2, q_squares, k_squares
 
-def _at_least_float32(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_products: Tensor, *of_squares: Tensor) -> tuple[Tensor, Tensor, None]:
+        q, k = ctx.saved_tensors
+        found = []
+        for x, other, products, squares in zip((q, k), (k, q), (of_products.mT, of_products), of_squares, strict=True):
+            of_x = x * (2 * squares.flatten(1)[:, None]).to(x.dtype)
+            for one, theirs, blocks in zip(of_x, other, products.to(x.dtype), strict=True):
+                parts = zip(one.chunk(ctx.heads, -1), theirs.chunk(ctx.heads, -1), blocks, strict=True)
+                for part, source, block in parts:  # (H W, d) of a head, where it lies
+                    part.addmm_(source, block)
+            found.append(of_x)
+        return found[0], found[1], None

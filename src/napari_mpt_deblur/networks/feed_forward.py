@@ -89,7 +89,7 @@ class _GatedProjection(Function):
         x1, x2, weight = ctx.saved_tensors
         gate = F.gelu(x2)
         gradient = gradient.movedim(1, -1)
-        of_weight = gradient.flatten(0, -2).t() @ (gate * x1).flatten(0, -2)
+        of_weight = ((gate * x1).flatten(0, -2).t() @ gradient.flatten(0, -2)).t()  # this way round it is faster
         of_product = gradient @ weight.to(gradient.dtype)
         of_x1 = gate.mul_(of_product)
         of_x2 = torch.ops.aten.gelu_backward(of_product.mul_(x1), x2)
