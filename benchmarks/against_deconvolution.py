@@ -2,20 +2,17 @@
 
     python benchmarks/against_deconvolution.py [--model NAME] [--rounds 5]
 
-All take turns in one process, so that what else the machine does weighs on all of them; medians and ratios are what
-counts. All may use all processor cores; on a busy machine set OMP_NUM_THREADS=1 and give --processor, which compares
-processor seconds.
+All take turns in one process, and may use all processor cores.
 """
 
 from __future__ import annotations
 
-import argparse
-import time
 from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 from skimage.restoration import richardson_lucy
+from timing import options_parser, print_head, print_rows, take_turns
 
 from napari_mpt_deblur import deblur, load_model
 from napari_mpt_deblur.optics.sample import sample_focus_stack
@@ -31,19 +28,10 @@ def disc(side: int, radius: float) -> np.ndarray:
     return inside / inside.sum()
 
 
-def seconds(run: Callable[[], object], clock: Callable[[], float]) -> float:
-    started = clock()
-    run()
-    return clock() - started
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_parser(__doc__, rounds=5)
     parser.add_argument("--model", default="nuclei")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--processor", action="store_true", help="processor seconds instead of seconds")
     options = parser.parse_args()
-    clock = time.process_time if options.processor else time.perf_counter
     plane = np.tile(sample_focus_stack().stack[0], (2, 2))[:HEIGHT, :WIDTH]
     scaled = plane / plane.max()
     model = load_model(options.model, device="cpu")
@@ -54,18 +42,8 @@ def main() -> None:
     }
     for precision in available_precisions("cpu"):
         runs[f"{model.name}, {precision}"] = partial(deblur, plane, model, precision=precision, device="cpu")
-    for run in runs.values():  # first passes load and plan
-        run()
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(options.rounds):
-        for name, run in runs.items():
-            times[name].append(seconds(run, clock))
-    reference = times[next(iter(runs))]
-    print("| | median seconds | fastest to slowest | ratio to Richardson-Lucy (median of rounds) |")
-    print("|---|---|---|---|")
-    for name, taken in times.items():
-        ratio = np.median(np.divide(taken, reference))
-        print(f"| {name} | {np.median(taken):.2f} | {min(taken):.2f} to {max(taken):.2f} | {ratio:.2f} |")
+    print_head("Richardson-Lucy")
+    print_rows(take_turns(runs, options.rounds, options.processor), next(iter(runs)))
 
 
 if __name__ == "__main__":

@@ -2,16 +2,13 @@
 
     python benchmarks/against_tensorflow.py STARDIST_FOLDER [--rounds 5]
 
-in an environment that has this package and TensorFlow (that of `tox -e parity`). Both take turns in one process, so
-that what else the machine does weighs on both; both do the whole of it, from grey levels to labels, and may use all
-processor cores.
+in an environment that has this package and TensorFlow (that of `tox -e parity`). Both take turns in one process, do the
+whole of it, from grey levels to labels, and may use all processor cores.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from csbdeep.utils import normalize
 from stardist.matching import matching
 from stardist.models import StarDist2D
+from timing import options_parser, print_head, print_rows, take_turns
 
 from napari_mpt_deblur import detect
 from napari_mpt_deblur.detection import load_folder
@@ -31,9 +29,8 @@ HEIGHT, WIDTH = 520, 696
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = options_parser(__doc__, rounds=5)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     plane = np.tile(sample_focus_stack().sharp, (2, 2))[:HEIGHT, :WIDTH].astype(np.float32)
     theirs = StarDist2D(None, name=options.folder.name, basedir=str(options.folder.parent))
@@ -44,19 +41,9 @@ def main() -> None:
     }
     labels = [run() for run in runs.values()]  # first passes load and compile
     agreement = matching(labels[0], labels[1], thresh=0.9).accuracy
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(options.rounds):
-        for name, run in runs.items():
-            started = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - started)
-    reference = times[next(iter(runs))]
     print(f"{labels[0].max()} nuclei; AP of one against the other at IoU 0.9: {agreement:.3f}\n")
-    print("| | median seconds | fastest to slowest | ratio to TensorFlow (median of rounds) |")
-    print("|---|---|---|---|")
-    for name, taken in times.items():
-        ratio = np.median(np.divide(taken, reference))
-        print(f"| {name} | {np.median(taken):.2f} | {min(taken):.2f} to {max(taken):.2f} | {ratio:.2f} |")
+    print_head("TensorFlow")
+    print_rows(take_turns(runs, options.rounds, options.processor), next(iter(runs)))
 
 
 if __name__ == "__main__":

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 import time
 
 import numpy as np
+from timing import in_fresh_process, peak_bytes
 
 
 def square(side: int) -> np.ndarray:
@@ -27,12 +25,6 @@ def square(side: int) -> np.ndarray:
     plane = sample_focus_stack().stack[0]
     repeats = [-(-side // length) for length in plane.shape]
     return np.tile(plane, repeats)[:side, :side].copy()
-
-
-def resident_bytes() -> int:
-    """Peak resident memory of this process up to now."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def measure(model_name: str, precision: str, side: int) -> dict:
@@ -47,15 +39,15 @@ def measure(model_name: str, precision: str, side: int) -> dict:
     image = square(side)
     out = np.empty_like(image)
     out[:] = 1
-    before = resident_bytes()
+    before = peak_bytes()
     started, processor = time.perf_counter(), time.process_time()
     record = finish(deblurrer.run(ImageView.of(image), out=out))
     return {
         "side": side,
         "seconds": time.perf_counter() - started,
         "processor_seconds": time.process_time() - processor,
-        "working_mb": (resident_bytes() - before) / 1e6,
-        "process_mb": resident_bytes() / 1e6,
+        "working_mb": (peak_bytes() - before) / 1e6,
+        "process_mb": peak_bytes() / 1e6,
         "tiles": len(record["tiles"]["rows"]) * len(record["tiles"]["columns"]),
         "tile_px": record["tiles"]["tile_px"],
         "precision": record["precision"],
@@ -84,9 +76,8 @@ def main() -> None:
     print("| image | tiles | of | precision | seconds | processor s | a megapixel | working memory | whole process |")
     print("|---|---|---|---|---|---|---|---|---|")
     for side in options.sizes:
-        command = [sys.executable, __file__, "--model", options.model, "--precision", options.precision]
-        output = subprocess.run([*command, "--one", str(side)], check=True, capture_output=True, text=True).stdout
-        row = json.loads(output.splitlines()[-1])
+        chosen = "--model", options.model, "--precision", options.precision, "--one", str(side)
+        row = in_fresh_process(__file__, *chosen)
         height, width = row["tile_px"]
         cells = (
             f"{side} x {side}",

@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates of the paper's configuration, counted by hooks (no forward is computed)."""
+"""Parameters and multiply-accumulates of the paper's configuration, counted (no forward is computed)."""
 
 from __future__ import annotations
 
@@ -6,45 +6,43 @@ import math
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from napari_mpt_deblur.networks import MPT, CrossScaleWindowAttention, MPTConfig
+from napari_mpt_deblur.networks import (
+    MPT,
+    CrossScaleWindowAttention,
+    FeatureEnhancingFeedForward,
+    IntraScaleChannelAttention,
+    MPTConfig,
+    strips,
+)
 
 
-class CountProducts(TorchDispatchMode):
-    """Multiply-accumulates of matrix products outside linear layers, and of attention."""
+class CountMultiplications(TorchDispatchMode):
+    """Multiply-accumulates of convolutions, matrix products and attention."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.macs = 0
+        self.layers, self.attention = 0, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is torch.ops.aten.bmm.default:  # (B, m, k) @ (B, k, n)
-            self.macs += args[0].numel() * args[1].shape[-1]
-        return func(*args, **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten.mm.default:
+            self.layers += out.numel() * args[0].shape[-1]
+        elif func is torch.ops.aten.convolution.default:
+            self.layers += out.numel() * args[1][0].numel()  # (C', C / groups, 3, 3)
+        elif func is torch.ops.aten.bmm.default:
+            self.attention += out.numel() * args[0].shape[-1]
+        else:
+            assert not any(part in str(func) for part in ("mm.", "addmm", "linear", "matmul", "conv")), func
+        return out
 
-    def attention(self, query, key, value, *args, **kwargs):
+    def attend(self, query, key, value, *args, **kwargs):
         """In place of scaled_dot_product_attention, whose CPU kernels torch's own counter scores as 0."""
-        self.macs += 2 * query.numel() * key.shape[-2]
+        self.attention += 2 * query.numel() * key.shape[-2]
         assert value.shape == key.shape
         return torch.empty_like(query)
-
-
-def count_layers(network: nn.Module, counted: dict[str, int]) -> None:
-    def linear(module, inputs, output):
-        counted["linear"] += output.numel() * module.in_features
-
-    def convolution(module, inputs, output):
-        each = module.in_channels // module.groups * math.prod(module.kernel_size)
-        counted["convolution"] += output.numel() * each
-
-    for module in network.modules():
-        if isinstance(module, nn.Linear):
-            module.register_forward_hook(linear)
-        elif isinstance(module, nn.Conv2d):
-            module.register_forward_hook(convolution)
 
 
 def test_paper_parameters() -> None:
@@ -54,16 +52,21 @@ def test_paper_parameters() -> None:
 
 
 def test_paper_multiplications(monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = {"linear": 0, "convolution": 0}
-    products = CountProducts()
-    monkeypatch.setattr(F, "scaled_dot_product_attention", products.attention)
+    """The paper's 76.2 G in layers and 11.9 G in attention; ISCA's projection is one matrix with its attention."""
+    counted = CountMultiplications()
+    monkeypatch.setattr(F, "scaled_dot_product_attention", counted.attend)
+    config = MPTConfig.paper(in_channels=3)
     with torch.device("meta"):
-        network = MPT(MPTConfig.paper(in_channels=3))
-        count_layers(network, counted)
-        with torch.no_grad(), products:
+        network = MPT(config)
+        with torch.no_grad(), counted:
             network(torch.empty(1, 3, 256, 256))
-    assert sum(counted.values()) / 1e9 == pytest.approx(76.2, abs=0.05)
-    assert products.macs / 1e9 == pytest.approx(11.9, abs=0.05)
+    moved, saved = 0, 0
+    for stage, (dim, heads) in enumerate(zip(config.dims, config.heads, strict=True)):
+        each = (6 if stage == 3 else 12) * dim**2 * (256 / 2**stage) ** 2
+        moved, saved = moved + each, saved + each / heads
+    assert (counted.layers + moved) / 1e9 == pytest.approx(76.2, abs=0.05)
+    assert (counted.attention - moved + saved) / 1e9 == pytest.approx(11.9, abs=0.05)
+    assert saved / 1e9 == pytest.approx(2.3, abs=0.05)
 
 
 @pytest.mark.parametrize("shift", [False, True])
@@ -78,8 +81,43 @@ def test_keys_and_values_are_never_repeated(scale: float, shift: bool, monkeypat
     real = F.scaled_dot_product_attention
     monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
     x = torch.randn(2, 8, 64, 96)
-    CrossScaleWindowAttention(8, 2, scale, 4, shift)(x)
+    with torch.no_grad():
+        CrossScaleWindowAttention(8, 2, scale, 4, shift)(x)
     ((query, key, value),) = shapes
     assert math.prod(query) == x.numel()
     assert key == value
     assert math.prod(key) == x.numel() * scale**2  # one key for each pixel of the down-scaled map, and no more
+
+
+class WideMaps(TorchDispatchMode):
+    """Memory of results that are as large as some maps, other than theirs."""
+
+    def __init__(self, *maps: torch.Tensor) -> None:
+        super().__init__()
+        self.numbers = maps[0].numel()
+        self.held = {x.untyped_storage().data_ptr(): x for x in maps}  # and held, so that no address comes twice
+        self.of_maps = len(self.held)
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor) and out.numel() >= self.numbers:
+            self.held.setdefault(out.untyped_storage().data_ptr(), out)
+        return out
+
+    @property
+    def count(self) -> int:
+        return len(self.held) - self.of_maps
+
+
+@pytest.mark.parametrize("kind", [FeatureEnhancingFeedForward, IntraScaleChannelAttention])
+def test_only_the_result_is_as_wide_as_the_map(kind: type[torch.nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no gradients are wanted, strips of all that lies between are made, one after the other."""
+    monkeypatch.setattr(strips, "_STRIP_NUMBERS", 2**12)
+    module = kind(8, 2)
+    maps = torch.randn(2, 1, 64, 48, 8).movedim(-1, 2)[: 2 if kind is FeatureEnhancingFeedForward else 1]
+    with torch.no_grad(), WideMaps(*maps) as held:
+        module(*maps)
+    assert held.count == 1
+    with WideMaps(*maps) as held:
+        module(*maps)
+    assert held.count > 4  # what the backward pass needs

@@ -14,7 +14,8 @@ from napari_mpt_deblur.networks import (
     FeatureEnhancingFeedForward,
     IntraScaleChannelAttention,
     MPTConfig,
-    attention,
+    strips,
+    windows,
 )
 
 TINY = MPTConfig.tiny()
@@ -93,15 +94,15 @@ def test_an_image_does_not_depend_on_its_batch() -> None:
 
 def test_training_works_after_inference_mode() -> None:
     """Masks are cached across calls: one made in inference mode could not take part in autograd."""
-    attention._shift_mask.cache_clear()
+    windows._halves_apart.cache_clear()
     network = lively()
     image = torch.rand(1, 1, 64, 64)
     with torch.inference_mode():
         first = network(image)
-    assert attention._shift_mask.cache_info().currsize > 0
+    assert windows._halves_apart.cache_info().currsize > 0
     out = network(image)
     out.square().mean().backward()
-    assert attention._shift_mask.cache_info().hits > 0
+    assert windows._halves_apart.cache_info().hits > 0
     torch.testing.assert_close(out.detach(), first)
     missing = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
     assert not missing
@@ -122,6 +123,26 @@ def test_float64_refines_float32() -> None:
         double = network.double()(image.double())
     assert double.dtype == torch.float64
     torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("numbers", [1, 2**12, 2**16])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {},
+        {"window_attention": "cosine", "channel_attention": "literal"},
+        {"fefn_join": "concatenate", "fefn_shortcut": "x2", "np_conv": False},
+    ],
+)
+def test_without_gradients_it_computes_the_same(variant: dict, numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By strips of few rows or many, and by attention that is fused, where training needs the parts."""
+    network = lively(replace(TINY, **variant)).double()
+    image = torch.rand(2, 1, 64, 128, dtype=torch.float64)
+    expected = network(image).detach()
+    monkeypatch.setattr(strips, "_STRIP_NUMBERS", numbers)
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context:
+            torch.testing.assert_close(network(image), expected, rtol=0, atol=1e-12)
 
 
 def test_bfloat16_autocast() -> None:

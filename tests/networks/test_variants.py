@@ -179,11 +179,11 @@ def test_it_can_be_deepened(name: str) -> None:
 
 
 def test_without_shift_no_window_is_shifted() -> None:
-    shifts = {
-        name: {module.shift for module in MPT(small(name)).modules() if isinstance(module, CrossScaleWindowAttention)}
+    shifted = {
+        name: {m.windows.shifted for m in MPT(small(name)).modules() if isinstance(m, CrossScaleWindowAttention)}
         for name in ("baseline", "table9-no-shift")
     }
-    assert shifts == {"baseline": {0, TINY.window // 2}, "table9-no-shift": {0}}
+    assert shifted == {"baseline": {False, True}, "table9-no-shift": {False}}
 
 
 def test_a_table_of_position_indices_for_every_cswa() -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from napari_mpt_deblur.networks.channel_pool import ChannelPool
 from napari_mpt_deblur.networks.config import ChannelAttention, DownProjection, DownSampling, WindowAttention
 from napari_mpt_deblur.networks.layers import ChannelLinear, NPConv, ScaleDown
-
-_MASKED = -1e4  # exp() of it is exactly 0 (not a slow subnormal), and half precision can hold it
+from napari_mpt_deblur.networks.strips import in_strips, strips
+from napari_mpt_deblur.networks.windows import Windows, attend, relative_index
 
 
 class CrossScaleWindowAttention(nn.Module):
@@ -52,56 +53,36 @@ class CrossScaleWindowAttention(nn.Module):
         np_conv: bool = True,
     ) -> None:
         super().__init__()
-        self.heads, self.window, self.attention = heads, window, attention
+        self.heads, self.attention = heads, attention
         self.relative_index: Tensor
-        self.factor = round(1 / scale)
-        self.shift = window // 2 if shift else 0
-        self.scale_down = ScaleDown(dim, self.factor, down_sampling, down_projection)
+        self.windows = Windows(window, round(1 / scale), shift)
+        self.scale_down = ScaleDown(dim, self.windows.patches, down_sampling, down_projection)
         projection = NPConv if np_conv else ChannelLinear
         self.query = projection(dim, dim)
         self.key_value = projection(dim, 2 * dim)
         self.project = ChannelLinear(dim, dim)
         self.position_bias = nn.Parameter(torch.zeros((2 * window - 1) ** 2, heads))
         nn.init.trunc_normal_(self.position_bias, std=0.02)
-        self.register_buffer("relative_index", _relative_index(window), persistent=False)
+        self.register_buffer("relative_index", relative_index(window), persistent=False)
         if attention == "cosine":
             self.temperature = nn.Parameter(torch.ones(heads, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, H, W), without the residual; H and W are multiples of M/S."""
-        region = self.window * self.factor
-        q = self.query(x)  # (N, C, H, W)
-        kv = self.key_value(self.scale_down(x))  # (N, 2C, H S, W S)
-        if self.shift:
-            q = torch.roll(q, (-self.shift * self.factor,) * 2, (2, 3))
-            kv = torch.roll(kv, (-self.shift,) * 2, (2, 3))
-        queries = _cut(q, region, self.heads)  # (N, windows, heads, (M/S)^2, d)
-        key, value = _cut(kv, self.window, 2 * self.heads).chunk(2, dim=2)  # (N, windows, heads, M^2, d)
-        scale = None
+        query = self.query(x)
+        key, value = self.key_value.split(self.scale_down(x), 2)  # each (N, C, H S, W S)
+        scale = (x.shape[1] // self.heads) ** -0.5
         if self.attention == "cosine":
-            queries, key = F.normalize(queries, dim=-1) * self.temperature, F.normalize(key, dim=-1)
-            scale = 1.0
-        bias = self._bias(x, queries.dtype)
-        out = F.scaled_dot_product_attention(
-            queries.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), bias, scale=scale
-        )
-        out = _join(out, x.shape, region)  # (N, C, H, W)
-        if self.shift:
-            out = torch.roll(out, (self.shift * self.factor,) * 2, (2, 3))
-        return self.project(out)
+            query, key, scale = self._normalised(query, self.temperature), self._normalised(key), 1.0
+        bias = F.embedding(self.relative_index, self.position_bias).permute(2, 0, 1)  # (heads, M^2, M^2)
+        return self.project(attend(query, key, value, bias, self.windows, scale))
 
-    def _bias(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Position bias, and for shifted windows the mask: (1 or N windows, heads, (M/S)^2, M^2)."""
-        m, f = self.window, self.factor
-        bias = self.position_bias[self.relative_index]  # (M^2, M^2, heads)
-        bias = bias.permute(2, 0, 1).reshape(self.heads, 1, m, 1, m, m * m)
-        # a query's position counts inside its own M x M patch: the same bias for all patches that share the keys
-        bias = bias.expand(-1, f, -1, f, -1, -1).reshape(1, self.heads, (m * f) ** 2, m * m)
-        if self.shift:
-            height, width = x.shape[2] // f, x.shape[3] // f
-            mask = _shift_mask(height, width, m, f, x.device)  # (windows, (M/S)^2, M^2)
-            bias = (bias + mask[:, None]).repeat(x.shape[0], 1, 1, 1)
-        return bias.to(dtype)
+    def _normalised(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
+        """Of length one, or of that of each head's factor, over the channels of each head."""
+        by_head = F.normalize(x.movedim(1, -1).unflatten(-1, (self.heads, -1)), dim=-1)  # (N, H, W, heads, d)
+        if factor is not None:
+            by_head = by_head * factor.flatten(1)
+        return by_head.flatten(-2).movedim(-1, 1)
 
 
 class IntraScaleChannelAttention(nn.Module):
@@ -126,97 +107,75 @@ class IntraScaleChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, H, W), without the residual."""
-        n, c, height, width = x.shape
-        tokens = self.query_key_value(x).movedim(1, -1).reshape(n, height * width, 3, self.heads, c // self.heads)
-        q, k, v = tokens.permute(2, 0, 3, 4, 1)  # each (N, heads, C / heads, H W)
-        weights = self._channel_weights(q, k).to(v.dtype)
-        out = v.transpose(-1, -2) @ weights.transpose(-1, -2)  # (N, heads, H W, C / heads)
-        out = out.transpose(1, 2).reshape(n, height, width, c).movedim(-1, 1)  # (N, C, H, W)
-        return self.project(out)
+        weights = self._weights(x)
+        # mixing channels and then projecting them is one matrix: (1 or N, C, C)
+        projection = self.project.weight.unflatten(1, (self.heads, -1)).transpose(0, 1)  # (heads, C, d)
+        matrix = (projection.to(weights.dtype) @ weights).transpose(1, 2).flatten(2)
 
-    def _channel_weights(self, q: Tensor, k: Tensor) -> Tensor:
-        """Attention among channels: (N, heads, C / heads, C / heads), or (1, ...) where a `ChannelPool` is in use."""
+        def mixed(x: Tensor) -> Tensor:
+            (value,) = self.query_key_value.split(x, 3, slice(2, 3))
+            out = value.movedim(1, -1).flatten(1, 2) @ matrix.mT.to(value.dtype)  # (N, H W, C)
+            return out.unflatten(1, x.shape[2:]).movedim(-1, 1)
+
+        return in_strips(mixed, x, channels=x.shape[1])
+
+    def _weights(self, x: Tensor) -> Tensor:
+        """Attention among channels: (N, heads, d, d), or (1, heads, d, d) where a `ChannelPool` is in use."""
         pool = ChannelPool.active()
-        if pool is None:
-            return self._softmax(_channel_products(q, k), *self._lengths(q, k))
-        weights = pool.get(self)
-        if weights is None:
-            products = _channel_products(q, k).sum(0, keepdim=True)
+        known = pool.get(self) if pool else None
+        if known is not None:
+            return known
+        scores, *squares = self._statistics(x)
+        if pool:
+            scores, *squares = (sums.sum(0, keepdim=True) for sums in (scores, *squares))
             if self.attention == "literal":
-                products = products * pool.area_ratio
-            lengths = (torch.linalg.vector_norm(x, dim=0, keepdim=True) for x in self._lengths(q, k))
-            weights = self._softmax(products, *lengths)
+                scores = scores * pool.area_ratio
+        if self.attention == "normalised":
+            # normalising after the product touches (C / heads)^2 numbers instead of H W C
+            q_lengths, k_lengths = (sums.clamp_min(1e-24).sqrt() for sums in squares)
+            scores = scores / (q_lengths[..., :, None] * k_lengths[..., None, :]) * self.temperature.to(scores.dtype)
+        weights = scores.softmax(dim=-1)
+        if pool:
             pool.put(self, weights)
         return weights
 
-    def _lengths(self, q: Tensor, k: Tensor) -> tuple[Tensor, ...]:
-        return (_lengths(q), _lengths(k)) if self.attention == "normalised" else ()
-
-    def _softmax(self, scores: Tensor, *lengths: Tensor) -> Tensor:
-        if self.attention == "normalised":
-            # normalising after the product touches (C / heads)^2 numbers instead of H W C
-            q_lengths, k_lengths = lengths
-            product = q_lengths[..., :, None] * k_lengths[..., None, :]
-            scores = scores / product.clamp_min(1e-12) * self.temperature.to(scores.dtype)
-        return scores.softmax(dim=-1)
-
-
-def _channel_products(q: Tensor, k: Tensor) -> Tensor:
-    # sums over all pixels: half precision may multiply, but softmax and division want float32 at least
-    if q.dtype == torch.float16:  # ends at 65504, which such a sum passes
-        share = q.shape[-1] ** -0.5
-        return ((q * share) @ (k * share).transpose(-1, -2)).float() / share**2
-    return (q @ k.transpose(-1, -2)).to(_at_least_float32(q))
+    def _statistics(self, x: Tensor) -> list[Tensor]:
+        """Sums over all pixels: of q k^T, (N, heads, d, d), and of the squares of q and of k, each (N, heads, d)."""
+        sums: list[Tensor] = []
+        for strip in strips(x, 2 * x.shape[1]):
+            maps = self.query_key_value.split(strip.of(x), 3, slice(2))
+            q, k = (each[:, :, strip.keep].movedim(1, -1).flatten(1, 2) for each in maps)
+            found = _Statistics.apply(q, k, self.heads)
+            sums = [one + other for one, other in zip(sums, found, strict=True)] if sums else list(found)
+        return sums
 
 
-def _lengths(x: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(x, dim=-1, dtype=_at_least_float32(x))
+class _Statistics(Function):
+    """Of q and k, each (N, H W, C): sums of q k^T, (N, heads, d, d), and of squares, each (N, heads, d)."""
 
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(q, k)
+        ctx.heads = heads
+        # sums over all pixels: half precision may multiply, but softmax and division want float32 at least
+        exact = torch.promote_types(q.dtype, torch.float32)
+        q_squares, k_squares = (x.to(exact).square().sum(1).unflatten(-1, (heads, -1)) for x in (q, k))
+        share = q.shape[1] ** -0.5 if q.dtype == torch.float16 else 1.0  # ends at 65504, which such a sum passes
+        if share != 1.0:
+            q, k = q * share, k * share
+        q, k = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k))
+        return (q.mT @ k).to(exact) / share**2, q_squares, k_squares
 
-def _at_least_float32(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
-
-
-def _cut(x: Tensor, side: int, heads: int) -> Tensor:
-    """(N, heads d, H, W) to (N, windows, heads, side^2, d), windows in raster order."""
-    n, c, height, width = x.shape
-    x = x.movedim(1, -1).reshape(n, height // side, side, width // side, side, heads, c // heads)
-    return x.permute(0, 1, 3, 5, 2, 4, 6).reshape(n, -1, heads, side * side, c // heads)
-
-
-def _join(windows: Tensor, shape: torch.Size, side: int) -> Tensor:
-    """(N windows, heads, side^2, d) back to (N, heads d, H, W) of `shape`; the reverse of `_cut`."""
-    n, c, height, width = shape
-    x = windows.reshape(n, height // side, width // side, -1, side, side, windows.shape[-1])
-    return x.permute(0, 1, 4, 2, 5, 3, 6).reshape(n, height, width, c).movedim(-1, 1)
-
-
-def _relative_index(window: int) -> Tensor:
-    """Row of Swin's relative position table for each query and key of a window: (M^2, M^2)."""
-    # by numpy: on torch's meta device, where files are checked, the same lines would import the compiler (seconds)
-    position = np.arange(window)
-    relative = position[:, None] - position[None, :] + window - 1  # (M, M)
-    rows = relative[:, None, :, None] * (2 * window - 1)
-    return torch.from_numpy((rows + relative[None, :, None, :]).reshape(window * window, window * window))
-
-
-@lru_cache(maxsize=16)
-def _shift_mask(height: int, width: int, window: int, factor: int, device: torch.device) -> Tensor:
-    """Additive mask of shifted windows on a (height, width) map of keys: (windows, (M/S)^2, M^2).
-
-    Swin's region labels, brought to the queries' map by nearest neighbour: what the cyclic roll brought together
-    does not attend to each other.
-    """
-    with torch.inference_mode(False):  # cached: must serve training after inference
-        rows, columns = (_region_of(size, window, device) for size in (height, width))
-        keys = (rows[:, None] * 3 + columns[None, :])[None, None].float()  # (1, 1, h, w)
-        queries = F.interpolate(keys, scale_factor=factor, mode="nearest")  # (1, 1, h / S, w / S)
-        key_labels = _cut(keys, window, 1)[0, :, 0, :, 0]  # (windows, M^2)
-        query_labels = _cut(queries, window * factor, 1)[0, :, 0, :, 0]  # (windows, (M/S)^2)
-        differ = query_labels[:, :, None] != key_labels[:, None, :]
-        return torch.zeros(differ.shape, device=device).masked_fill_(differ, _MASKED)
-
-
-def _region_of(size: int, window: int, device: torch.device) -> Tensor:
-    index = torch.arange(size, device=device)
-    return (index >= size - window).long() + (index >= size - window // 2).long()
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_products: Tensor, *of_squares: Tensor) -> tuple[Tensor, Tensor, None]:
+        q, k = ctx.saved_tensors
+        found = []
+        for x, other, products, squares in zip((q, k), (k, q), (of_products.mT, of_products), of_squares, strict=True):
+            of_x = x * (2 * squares.flatten(1)[:, None]).to(x.dtype)
+            for one, theirs, blocks in zip(of_x, other, products.to(x.dtype), strict=True):
+                parts = zip(one.chunk(ctx.heads, -1), theirs.chunk(ctx.heads, -1), blocks, strict=True)
+                for part, source, block in parts:  # (H W, d) of a head, where it lies
+                    part.addmm_(source, block)
+            found.append(of_x)
+        return found[0], found[1], None

@@ -6,8 +6,12 @@ needs no copy.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from napari_mpt_deblur.networks.config import DownProjection, DownSampling
@@ -27,7 +31,15 @@ class ChannelLinear(nn.Linear):
         super().__init__(in_channels, out_channels, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)  # (N, C', H, W)
+        return _linear(x, self.weight)  # (N, C', H, W)
+
+    def split(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """`forward` in so many equal parts of its channels; see `NPConv.split`."""
+        return tuple(_linear(x, weight) for weight in self.weight.chunk(parts))
+
+
+def _linear(x: Tensor, weight: Tensor) -> Tensor:
+    return F.linear(x.movedim(1, -1), weight).movedim(-1, 1)
 
 
 class DepthwiseConv(nn.Conv2d):
@@ -46,6 +58,58 @@ class NPConv(nn.Sequential):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__(ChannelLinear(in_channels, out_channels), DepthwiseConv(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        (out,) = self.split(x, 1)
+        return out  # (N, C', H, W)
+
+    def split(self, x: Tensor, parts: int, chosen: slice = slice(None)) -> tuple[Tensor, ...]:
+        """`forward` in so many equal parts of its channels, or those chosen of them, each computed by itself.
+
+        Small maps stay in the processor's cache, and their gradients need not be put together again.
+        """
+        linear, convolution = (cast(Tensor, layer.weight) for layer in self)
+        return _NeighbouringProjection.apply(x, *linear.chunk(parts)[chosen], *convolution.chunk(parts)[chosen])
+
+
+class _NeighbouringProjection(Function):
+    """Linear layers over channels of one map, each followed by a 3x3 depth-wise convolution.
+
+    As one step of automatic differentiation: the gradients of the map are summed where they are computed.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        linears, kernels = weights[: len(weights) // 2], weights[len(weights) // 2 :]
+        projected = [_linear(x, linear) for linear in linears]
+        ctx.save_for_backward(x, *weights, *projected)
+        pairs = zip(projected, kernels, strict=True)
+        return tuple(F.conv2d(each, kernel, padding=1, groups=len(kernel)) for each, kernel in pairs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        x, *saved = ctx.saved_tensors
+        count, dtype = len(gradients), gradients[0].dtype  # under autocast, half precision
+        linears, kernels, projected = saved[:count], saved[count : 2 * count], saved[2 * count :]
+        rows = x.movedim(1, -1).flatten(0, -2).to(dtype)  # (N H W, C)
+        of_rows = torch.empty_like(rows)
+        of_linears, of_kernels = [], []
+        for i, (gradient, linear, kernel) in enumerate(zip(gradients, linears, kernels, strict=True)):
+            of_projected, of_kernel = _depthwise_backward(gradient, projected[i], kernel.to(dtype))
+            of_projected = of_projected.movedim(1, -1).flatten(0, -2)
+            of_rows.addmm_(of_projected, linear.to(dtype), beta=1 if i else 0)
+            of_linears.append((rows.t() @ of_projected).t().to(linear.dtype))  # this way round it is faster
+            of_kernels.append(of_kernel.to(kernel.dtype))
+        of_x = of_rows.view(x.movedim(1, -1).shape).movedim(-1, 1).to(x.dtype)
+        return of_x, *of_linears, *of_kernels
+
+
+def _depthwise_backward(gradient: Tensor, x: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of `DepthwiseConv`'s input and weights."""
+    geometry = [1, 1], [1, 1], [1, 1], False, [0, 0], len(kernel)  # stride, padding, dilation, ..., groups
+    of_x, of_kernel, _ = torch.ops.aten.convolution_backward(gradient, x, kernel, None, *geometry, [True, True, False])
+    return of_x, of_kernel
 
 
 class ScaleDown(nn.Module):
@@ -114,6 +178,11 @@ class StageUp(nn.Sequential):
 
     def __init__(self, channels: int, next_channels: int) -> None:
         super().__init__(nn.Conv2d(channels, next_channels * 4, 3, padding=1, bias=False), nn.PixelShuffle(2))
+
+
+def gelu(x: Tensor) -> Tensor:
+    """GELU of (N, C, H, W), exact."""
+    return F.gelu(x.movedim(1, -1)).movedim(-1, 1)  # on CPUs the fast kernel wants contiguous memory
 
 
 def as_channels_last(x: Tensor) -> Tensor:
