@@ -58,6 +58,7 @@ def test_tensorflow_is_imported_in_one_place_and_only_when_it_is_called() -> Non
 def test_every_import_is_a_declared_dependency() -> None:
     declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
     optional = {"dask", "zarr"}  # recognised when the user's layer brings them; napari brings dask
+    optional |= {"spandrel", "spandrel_extra_arches"}  # extras of their own
     providers = packages_distributions()
     undeclared = {
         package

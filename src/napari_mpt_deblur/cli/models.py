@@ -1,4 +1,4 @@
-"""``mpt-deblur models``: list the models that deblur and those that detect."""
+"""``mpt-deblur models``: list the models that deblur and those that detect; import others (`importing`)."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import argparse
 from typing import Any
 
 from napari_mpt_deblur.checkpoints import DEFAULT_MODEL, ModelInfo, available_models, user_folder
+from napari_mpt_deblur.cli import importing
 from napari_mpt_deblur.cli.console import DONE, subparser
 from napari_mpt_deblur.detection import DEFAULT_DETECTOR, DetectorInfo, available_detectors
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
-    subparser(subparsers, "models", "list the models that can be used", run)
+    parser = subparser(subparsers, "models", "list the models that can be used, or import one", run)
+    importing.add_parser(parser.add_subparsers(title="commands", metavar="COMMAND"))
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -10,8 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_mpt_deblur.networks.channel_pool import ChannelPool
-from napari_mpt_deblur.networks.config import ChannelAttention, DownProjection, DownSampling, WindowAttention
+from napari_mpt_deblur.networks.config import (
+    ChannelAttention,
+    DownProjection,
+    DownSampling,
+    WindowAttention,
+    WindowPairing,
+)
 from napari_mpt_deblur.networks.layers import ChannelLinear, NPConv, ScaleDown
+from napari_mpt_deblur.networks.raster import RasterPairing
 
 _MASKED = -1e4  # exp() of it is exactly 0 (not a slow subnormal), and half precision can hold it
 
@@ -35,7 +42,7 @@ class CrossScaleWindowAttention(nn.Module):
         Whether windows are shifted by M/2 (in pixels of the down-scaled map).
     attention : {"scaled", "cosine"}
         How products of queries and keys are scaled; see `MPTConfig.window_attention`.
-    down_sampling, down_projection, np_conv
+    down_sampling, down_projection, np_conv, pairing
         Variants; see `MPTConfig`.
     """
 
@@ -50,11 +57,14 @@ class CrossScaleWindowAttention(nn.Module):
         down_sampling: DownSampling = "average",
         down_projection: DownProjection = "residual",
         np_conv: bool = True,
+        pairing: WindowPairing = "location",
     ) -> None:
         super().__init__()
         self.heads, self.window, self.attention = heads, window, attention
         self.relative_index: Tensor
         self.factor = round(1 / scale)
+        # with as many windows of keys as of queries, both pairings are the same
+        self.raster = RasterPairing(self.factor, window) if pairing == "raster" and self.factor > 1 else None
         self.shift = window // 2 if shift else 0
         self.scale_down = ScaleDown(dim, self.factor, down_sampling, down_projection)
         projection = NPConv if np_conv else ChannelLinear
@@ -69,6 +79,8 @@ class CrossScaleWindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, H, W), without the residual; H and W are multiples of M/S."""
+        if self.raster is not None:
+            return self._by_raster_index(x, self.raster)
         region = self.window * self.factor
         q = self.query(x)  # (N, C, H, W)
         kv = self.key_value(self.scale_down(x))  # (N, 2C, H S, W S)
@@ -77,17 +89,39 @@ class CrossScaleWindowAttention(nn.Module):
             kv = torch.roll(kv, (-self.shift,) * 2, (2, 3))
         queries = _cut(q, region, self.heads)  # (N, windows, heads, (M/S)^2, d)
         key, value = _cut(kv, self.window, 2 * self.heads).chunk(2, dim=2)  # (N, windows, heads, M^2, d)
+        out = self._attend(queries, key, value, self._bias(x, queries.dtype))
+        out = _join(out, x.shape, region)  # (N, C, H, W)
+        if self.shift:
+            out = torch.roll(out, (self.shift * self.factor,) * 2, (2, 3))
+        return self.project(out)
+
+    def _attend(self, queries: Tensor, key: Tensor, value: Tensor, bias: Tensor) -> Tensor:
+        """(N, windows, heads, queries or M^2, d) to (N windows, heads, queries, d)."""
         scale = None
         if self.attention == "cosine":
             queries, key = F.normalize(queries, dim=-1) * self.temperature, F.normalize(key, dim=-1)
             scale = 1.0
-        bias = self._bias(x, queries.dtype)
-        out = F.scaled_dot_product_attention(
+        return F.scaled_dot_product_attention(
             queries.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), bias, scale=scale
         )
-        out = _join(out, x.shape, region)  # (N, C, H, W)
+
+    def _by_raster_index(self, x: Tensor, pairing: RasterPairing) -> Tensor:
+        """The released code's pairing of windows; as `forward`."""
+        project, *convolve = self.query if isinstance(self.query, NPConv) else (self.query,)
+        q = pairing.deal(project(x))  # (N G, C, H S, W S)
+        for convolution in convolve:
+            q = convolution(q)
+        kv = self.key_value(self.scale_down(x))  # (N, 2C, H S, W S)
         if self.shift:
-            out = torch.roll(out, (self.shift * self.factor,) * 2, (2, 3))
+            q, kv = (torch.roll(a, (-self.shift,) * 2, (2, 3)) for a in (q, kv))
+        queries = pairing.query_sets(_cut(q, self.window, self.heads), x.shape[0])  # (N, windows, heads, G M^2, d)
+        key, value = _cut(kv, self.window, 2 * self.heads).chunk(2, dim=2)  # (N, windows, heads, M^2, d)
+        mask = _shift_mask(*kv.shape[2:], self.window, 1, x.device) if self.shift else None
+        bias = pairing.bias(self.position_bias[self.relative_index], mask, x.shape[0]).to(queries.dtype)
+        out = pairing.single_windows(self._attend(queries, key, value, bias))
+        out = _join(out, x.shape, self.window)  # (N, C, H, W)
+        if self.shift:
+            out = torch.roll(out, (self.shift,) * 2, (2, 3))
         return self.project(out)
 
     def _bias(self, x: Tensor, dtype: torch.dtype) -> Tensor:

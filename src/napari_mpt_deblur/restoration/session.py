@@ -58,6 +58,12 @@ class Session:
         self._use(settings)
 
     @property
+    def all_notes(self) -> list[str]:
+        """`notes`, and what the user should know of the tiles."""
+        agree = len(self.plan.tiles) == 1 or self.settings.network.tiles_agree
+        return self.notes + ([] if agree else ["in tiles, which this network restores otherwise than a whole plane"])
+
+    @property
     def tiles_per_plane(self) -> int:
         return len(self._tiles)
 
@@ -66,6 +72,8 @@ class Session:
         """Where the channel attention takes its statistics from, in words."""
         if len(self.plan.tiles) == 1:
             return "whole plane"
+        if not self.settings.network.pools_channels:
+            return "each tile's own"
         side, offsets = self.settings.samples(self.plan)
         return f"pooled over {len(offsets)} samples of {side} x {side} pixels of each plane"
 
@@ -125,7 +133,7 @@ class Session:
     def _tiled(self, runner: Runner, plane: Pixels) -> Iterator[int]:
         """One plane of several tiles; yields the number of tiles done, after every batch but the last."""
         plan, batch = self.plan, self.settings.batch_for(self.plan)
-        pool = self._measure(runner, plane)
+        pool = self._measure(runner, plane) if self.settings.network.pools_channels else None
         blender: Blender | None = None
         for first in range(0, len(self._tiles), batch):
             few = self._tiles[first : first + batch]
