@@ -79,7 +79,10 @@ def test_every_declared_dependency_is_used() -> None:
     assert declared - indirectly <= used
 
 
-@pytest.mark.parametrize("line", [*PROJECT["dependencies"], *EXTRAS["all"], *EXTRAS["test"]])
+@pytest.mark.parametrize(
+    "line",
+    [*PROJECT["dependencies"], *EXTRAS["all"], *EXTRAS["spandrel"], EXTRAS["spandrel-extra"][1], *EXTRAS["test"]],
+)
 def test_tested_version_is_within_the_bounds(line: str) -> None:
     requirement = Requirement(line)
     tested = pins()[canonicalize_name(requirement.name)]

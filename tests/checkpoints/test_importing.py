@@ -99,6 +99,18 @@ def test_grey_is_scaled_by_its_minimum_and_maximum(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, restored * (high - low) + low, atol=1e-2)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_size_that_needs_padding(tmp_path: Path, channels: int) -> None:
+    """Reflected evenly on opposite sides to multiples of 32, and cropped."""
+    import_checkpoint(saved(tmp_path / "a.pth", published(channels)), "a", scales=SCALES, intensities="full")
+    image = np.random.default_rng(0).integers(0, 256, (40, 50, channels), np.uint8)
+    padded = np.pad(np.moveaxis(image, -1, 0) / 255, ((0, 0), (12, 12), (7, 7)), mode="reflect")
+    expected = np.moveaxis(plain_restored(channels, padded)[:, 12:-12, 7:-7], 0, -1).clip(0, 1)
+    given, axes = (image, "YXS") if channels == 3 else (image[..., 0], "YX")
+    found = deblur(given, "a", axes=axes, device="cpu", precision="float32", dtype="float32")
+    np.testing.assert_allclose(found.reshape(image.shape) / 255, expected, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize(("tile", "noted"), [(None, False), (96, True)])
 def test_tiles_that_differ_from_the_plane_are_told(tmp_path: Path, tile: int | None, noted: bool) -> None:
     """Windows that are paired by number are paired otherwise in each tile."""

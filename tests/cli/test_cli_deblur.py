@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -291,12 +292,13 @@ def test_an_unexpected_error_is_one_line(
     assert "Traceback" in run("--traceback", "deblur", stack_path, "-o", tmp_path / "out.tif").err
 
 
-def test_a_terminal_sees_a_progress_bar(
+def test_a_terminal_sees_an_estimate_and_a_progress_bar(
     run: Any, tmp_path: Path, stack_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     result = run("deblur", stack_path, "-o", tmp_path / "out.tif")
     assert result.status == 0
+    assert re.match(rf"{re.escape(str(stack_path))}: 6 tiles, about \d+ s and 0\.\d GB of memory\n", result.err)
     assert "/6 [" in result.err
     assert "tile/s" in result.err
 

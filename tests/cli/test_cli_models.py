@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -26,6 +27,8 @@ def test_models_are_listed(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert title == "To deblur:"
     assert " ".join(nuclei.split()).startswith("nuclei [bundled, default] for tests; 0.0")
     assert "nuclei of 8 to 150 pixels" in nuclei
+    content = (library._BUNDLED / "nuclei.safetensors").read_bytes()
+    assert f"SHA-256 {hashlib.sha256(content).hexdigest()[:16]}" in nuclei
     assert " ".join(broken.split()).startswith("broken [broken] Cannot use the model")
     assert str(own) in folder
     published = [line for line in lines[split:] if "[published by StarDist] fetched when it is first named" in line]

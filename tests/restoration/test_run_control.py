@@ -17,22 +17,22 @@ from napari_mpt_deblur.checkpoints import Model
 from napari_mpt_deblur.errors import DeblurError, DeviceError, ImageError, ModelError, OutOfMemoryError, ParameterError
 from napari_mpt_deblur.images import ImageView, Normalization
 from napari_mpt_deblur.restoration import Deblurrer, available_devices, devices, pick_device
-from napari_mpt_deblur.restoration.runner import Runner
+from napari_mpt_deblur.restoration.runner import Finish, Runner
 from napari_mpt_deblur.restoration.session import Session
 from napari_mpt_deblur.tiling import TilePlan
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, when: Callable[[Runner, np.ndarray], bool]) -> list[str]:
     """Let forward passes fail; returns a list that grows by each failure."""
-    forward, failures = Runner.__call__, []
+    forward, failures = Runner.begin, []
 
-    def call(self: Runner, tiles: np.ndarray, pool: Any = None) -> np.ndarray:
+    def begin(self: Runner, tiles: np.ndarray, pool: Any = None) -> Finish:
         if when(self, tiles):
             failures.append(str(tiles.shape))
             raise error
         return forward(self, tiles, pool)
 
-    monkeypatch.setattr(Runner, "__call__", call)
+    monkeypatch.setattr(Runner, "begin", begin)
     return failures
 
 
@@ -44,6 +44,59 @@ def test_progress_is_told_after_every_batch(model: Model, scene: Callable, drive
     assert {step.total for step in steps} == {18}
     assert steps[-1].plane == view.planes[1]
     assert restored.array.shape == view.shape
+
+
+@pytest.fixture
+def overlapping(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A device that computes by itself, acted by the CPU: its outputs arrive when they are waited for."""
+    events: list[str] = []
+    monkeypatch.setattr(Runner, "overlaps", True)
+    monkeypatch.setattr(Runner, "_sent", lambda _, tiles: events.append("begin") or tiles)
+
+    def fetched(_: Runner, restored: torch.Tensor) -> Callable[[], torch.Tensor]:
+        kept = restored.clone()
+        return lambda: events.append("finish") or kept
+
+    monkeypatch.setattr(Runner, "_fetched", fetched)
+    return events
+
+
+def test_a_device_that_computes_by_itself_has_its_next_batch_before_one_is_fetched(
+    model: Model, scene: Callable, drive: Callable, request: pytest.FixtureRequest
+) -> None:
+    view = ImageView.of(scene(250, 250))
+    deblurrer = Deblurrer(model, tile_px=128, batch=4, precision="float32")
+    plain, steps = drive(deblurrer.run(view))
+    events = request.getfixturevalue("overlapping")
+    overlapped, same_steps = drive(deblurrer.run(view))
+    np.testing.assert_array_equal(overlapped.array, plain.array)
+    assert same_steps == steps
+    assert events == ["begin", "finish", "begin", "begin", "finish", "begin", "finish", "finish"]  # first the samples
+
+
+def test_memory_that_runs_out_under_way_on_such_a_device(
+    model: Model, scene: Callable, drive: Callable, monkeypatch: pytest.MonkeyPatch, overlapping: list[str]
+) -> None:
+    view = ImageView.of(scene(250, 250))
+    deblurrer = Deblurrer(model, tile_px=128, batch=4, precision="float32")
+    expected = drive(deblurrer.run(view))[0].array
+    third = iter([False, False, True])
+    failures = failing(monkeypatch, torch.OutOfMemoryError("out of memory"), lambda *_: next(third, False))
+    restored, _ = drive(deblurrer.run(view))
+    assert len(failures) == 1
+    assert restored.record["notes"] == ["out of memory on cpu: batch halved to 2"]
+    assert np.abs(restored.array - expected).max() < 0.05 * np.ptp(expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize(("precision", "least_db"), [("float32", 80), ("float16", 50), ("bfloat16", 50)])
+def test_a_cuda_device_restores_what_the_cpu_restores(
+    model: Model, scene: Callable, drive: Callable, precision: str, least_db: float
+) -> None:
+    view = ImageView.of(scene(2, 250, 250))
+    expected = drive(Deblurrer(model, device="cpu", precision="float32", tile_px=128).run(view))[0].array
+    restored = drive(Deblurrer(model, device="cuda", precision=precision, tile_px=128).run(view))[0].array
+    assert 20 * np.log10(np.ptp(expected) / np.sqrt(np.mean((restored - expected) ** 2))) > least_db
 
 
 def test_the_work_around_the_tiles_grows_with_their_number_only(

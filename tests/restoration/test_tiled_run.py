@@ -19,7 +19,7 @@ from napari_mpt_deblur.checkpoints import DEFAULT_MODEL, Model, available_models
 from napari_mpt_deblur.images import ImageView, Normalization, measure_normalization
 from napari_mpt_deblur.networks.channel_pool import ChannelPool
 from napari_mpt_deblur.restoration import Deblurrer
-from napari_mpt_deblur.restoration.runner import Runner
+from napari_mpt_deblur.restoration.runner import Finish, Runner
 
 
 def loss_db(a: np.ndarray, b: np.ndarray, peak: float) -> float:
@@ -175,13 +175,13 @@ def test_how_many_passes_a_job_costs(
 ) -> None:
     """Counts instead of clocks: the estimate is what happens, and it is committed here."""
     calls: list[tuple[int, ...]] = []
-    forward = Runner.__call__
+    forward = Runner.begin
 
-    def counted(self: Runner, tiles: np.ndarray, pool: ChannelPool | None = None) -> np.ndarray:
+    def counted(self: Runner, tiles: np.ndarray, pool: ChannelPool | None = None) -> Finish:
         calls.append(tiles.shape)
         return forward(self, tiles, pool)
 
-    monkeypatch.setattr(Runner, "__call__", counted)
+    monkeypatch.setattr(Runner, "begin", counted)
     view = ImageView.of(scene(3, 250, 250))
     deblurrer = Deblurrer(model, precision="float32", **options)
     estimate = deblurrer.estimate(view)

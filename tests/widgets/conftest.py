@@ -10,7 +10,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_mpt_deblur.widgets.deblur.controller import DeblurController
-from napari_mpt_deblur.widgets.deblur.job import Machinery, survey_steps
+from napari_mpt_deblur.widgets.deblur.job import Machinery, estimate_steps, survey_steps
 from napari_mpt_deblur.widgets.deblur.panel import DeblurWidget
 from napari_mpt_deblur.widgets.deblur.request import Settings
 from napari_mpt_deblur.widgets.deblur.view import DeblurView
@@ -80,6 +80,18 @@ class FakeRunner:
         self.jobs.append(FakeJob(name, steps, **callbacks))
         return self.jobs[-1]
 
+    def of(self, func):
+        """The jobs that carry this generator function out."""
+        return [job for job in self.jobs if getattr(job.steps, "func", None) is func]
+
+
+def answer(job, outlook):
+    """Let an estimate bring this."""
+    job.is_done = True
+    if not job.asked_to_quit:
+        job.returned(outlook)
+    job.finished()
+
 
 def invert(request):
     """The engine of these tests: three tiles, and a result that is minus the input."""
@@ -121,8 +133,16 @@ class Bench:
         self.controller.choose_layer()
 
     @property
+    def runs(self):
+        return [job for job in self.runner.jobs if job not in self.estimates]
+
+    @property
     def job(self):
-        return self.runner.jobs[-1]
+        return self.runs[-1]
+
+    @property
+    def estimates(self):
+        return self.runner.of(estimate_steps)
 
     @property
     def state(self):

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from napari_mpt_deblur.errors import AxesError, OutOfMemoryError
+from napari_mpt_deblur.widgets.deblur.job import Outlook
 from napari_mpt_deblur.widgets.deblur.panel import DeblurWidget
 from napari_mpt_deblur.widgets.deblur.request import Scope
 from napari_mpt_deblur.widgets.deblur.view import DeblurView
 from napari_mpt_deblur.widgets.stages import Failure, Stage
-from napari_mpt_deblur.widgets.words import describe_seconds
+from napari_mpt_deblur.words import describe_seconds
+
+from .conftest import answer
 
 
 def stack(shape=(3, 20, 30), seed=0):
@@ -50,7 +53,7 @@ def test_a_second_click_starts_nothing(bench):
     bench.controller.deblur()
     bench.controller.deblur()
     bench.controller.preview()
-    assert len(bench.runner.jobs) == 1
+    assert len(bench.runs) == 1
 
 
 def test_progress_by_tile_with_time_left(bench):
@@ -178,7 +181,7 @@ def test_without_an_image_nothing_can_start(bench, action):
     bench.viewer.add_points()
     assert bench.state == {"running": False, "cancelling": False, "can_start": False}
     getattr(bench.controller, action)()
-    assert bench.runner.jobs == []
+    assert bench.runs == []
     assert bench.errors == ["There is no image to deblur: open one, or choose its layer in the list 'Image'."]
 
 
@@ -186,7 +189,7 @@ def test_axes_that_do_not_fit_are_refused_before_the_run(bench):
     bench.viewer.add_image(stack())
     bench.choose(axes="TZYX")
     bench.controller.deblur()
-    assert bench.runner.jobs == []
+    assert bench.runs == []
     assert len(bench.errors) == 1
     assert AxesError.__name__ not in bench.errors[0]
     bench.view.show_message.assert_called_with(bench.errors[0])  # not what the run before came to
@@ -221,7 +224,7 @@ def test_a_box_without_a_shape_is_refused(bench):
     bench.viewer.add_image(stack())
     bench.choose(scope=Scope.SHAPE)
     bench.controller.deblur()
-    assert bench.runner.jobs == []
+    assert bench.runs == []
     assert "draw a rectangle" in bench.errors[0]
 
 
@@ -375,3 +378,39 @@ def test_machinery_is_looked_up_once_when_the_panel_opens(bench):
 )
 def test_durations_in_words(seconds, words):
     assert describe_seconds(seconds) == words
+
+
+# -- estimates -----------------------------------------------------------------------------------------------------
+
+
+def test_what_a_run_takes_is_shown_before_it_starts(bench):
+    bench.viewer.add_image(stack())
+    bench.view.show_outlook.assert_called_with("Estimating time and memory...")
+    answer(bench.estimates[-1], Outlook("3 tiles, about 8 s and 0.2 GB of memory"))
+    bench.view.show_outlook.assert_called_with("Takes 3 tiles, about 8 s and 0.2 GB of memory.")
+    bench.choose(scope=Scope.PLANE)
+    assert bench.estimates[-1].steps.args[0].plane_index == (1,)
+    assert not bench.controller.is_running
+
+
+def test_an_estimate_gives_way_to_a_run_and_comes_back_after_it(bench):
+    bench.viewer.add_image(stack())
+    bench.controller.deblur()
+    assert bench.estimates[-1].asked_to_quit
+    answer(bench.estimates[-1], Outlook("no more wanted"))
+    bench.view.show_outlook.assert_called_with("")
+    count = len(bench.estimates)
+    bench.choose(tile_px=128)
+    assert len(bench.estimates) == count
+    bench.job.run()
+    assert len(bench.estimates) == count + 1
+    assert bench.estimates[-1].steps.args[0].tile_px == 128
+
+
+def test_without_an_image_there_is_nothing_to_estimate(bench):
+    bench.viewer.add_image(stack())
+    answer(bench.estimates[-1], Failure("The model is damaged."))
+    bench.view.show_outlook.assert_called_with("The model is damaged.")
+    assert bench.errors == []
+    bench.viewer.layers.clear()
+    bench.view.show_outlook.assert_called_with("")

@@ -1,5 +1,7 @@
 """The job: what it yields and returns, and that nothing is ever thrown."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ import napari_mpt_deblur.checkpoints as checkpoints
 from napari_mpt_deblur.errors import ModelError, OutOfMemoryError
 from napari_mpt_deblur.images.axes import Axes
 from napari_mpt_deblur.restoration import Progress, Restored
-from napari_mpt_deblur.widgets.deblur.job import Machinery, deblur_steps, survey_steps
+from napari_mpt_deblur.widgets.deblur.job import Machinery, Outlook, deblur_steps, estimate_steps, survey_steps
 from napari_mpt_deblur.widgets.deblur.request import DeblurRequest
 from napari_mpt_deblur.widgets.stages import Failure, Stage, failure
 
@@ -126,3 +128,17 @@ def test_a_model_that_breaks_on_loading_does_not_break_the_survey(tiny, monkeypa
     monkeypatch.setattr("napari_mpt_deblur.checkpoints.loading.load_model", refused)
     _, machinery = run(survey_steps())
     assert isinstance(machinery, Machinery)
+
+
+def test_an_estimate_says_tiles_time_and_memory_of_what_was_asked_for(tiny, image):
+    words = r"{} tiles?, about \d+ s and 0\.\d GB of memory"
+    for asked, tiles in ((request(image), 3), (request(image, plane=(1,)), 1)):
+        _, outlook = run(estimate_steps(asked))
+        assert isinstance(outlook, Outlook)
+        assert re.fullmatch(words.format(tiles), outlook.text)
+
+
+def test_an_estimate_that_cannot_be_made_says_why(tiny, image):
+    _, outlook = run(estimate_steps(request(image, model="nobody")))
+    assert isinstance(outlook, Failure)
+    assert "nobody" in outlook.message

@@ -17,6 +17,7 @@ from napari_mpt_deblur.widgets.train.panel import TrainWidget
 from napari_mpt_deblur.widgets.train.result import PREVIEW
 from napari_mpt_deblur.widgets.train.view import TrainView
 
+from .conftest import answer
 from .train_bench import ITERATIONS, Bench, learn
 
 
@@ -302,14 +303,6 @@ def test_closing_mid_run_is_quiet_and_ends_the_job(bench, image):
 
 
 # -- estimates -----------------------------------------------------------------------------------------------------
-
-
-def answer(job, outlook):
-    """Let an estimate bring this."""
-    job.is_done = True
-    if not job.asked_to_quit:
-        job.returned(outlook)
-    job.finished()
 
 
 OUTLOOK = Outlook(Estimate(0.5, 250.0, 1_300_000_000), None)

@@ -16,8 +16,8 @@ from napari_mpt_deblur.images.writing import write_image
 from napari_mpt_deblur.training import events
 from napari_mpt_deblur.training.events import Estimate, Finished, Losses, Preview, Scores, Started, Step
 from napari_mpt_deblur.training.request import FocusStacks, ImagePairs, OpenLayer, SharpImages
-from napari_mpt_deblur.widgets import train_job
 from napari_mpt_deblur.widgets.stages import Failure, Stage
+from napari_mpt_deblur.widgets.train import job as train_job
 from napari_mpt_deblur.widgets.train.folder import EarlierRun, earlier_run, run_folder
 from napari_mpt_deblur.widgets.train.job import Before, Comparing, Paused, train_steps
 from napari_mpt_deblur.widgets.train.request import make_train_request

@@ -80,9 +80,6 @@ class Runner(FakeRunner):
     def __init__(self):
         super().__init__(survey_steps, MACHINERY)
 
-    def of(self, func):
-        return [job for job in self.jobs if getattr(job.steps, "func", None) is func]
-
 
 class Bench:
     """Everything a controller test holds in its hands."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,8 @@ def _restore(job: Job, view: ImageView, deblurrer: Deblurrer, arguments: argpars
         overwrite=arguments.overwrite,
         metadata=view.metadata,
     )
+    if sys.stderr.isatty():  # where the progress bar is
+        print(f"{job.source}: {deblurrer.estimate(view).describe(deblurrer.pace())}", file=sys.stderr, flush=True)
     with target as sink:
         restored = follow(deblurrer.run(view, dtype=dtype, out=sink), job.source.name)
         sink.description = json.dumps(restored.record, default=str)

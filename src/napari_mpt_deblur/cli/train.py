@@ -15,6 +15,7 @@ from napari_mpt_deblur.cli.console import DONE, INTERRUPTED, complain, ending_si
 from napari_mpt_deblur.cli.train_request import add_options, make_request
 from napari_mpt_deblur.errors import DeviceError, ParameterError
 from napari_mpt_deblur.training.events import Event, Finished, Scores, Started, Step
+from napari_mpt_deblur.words import describe_seconds
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -129,7 +130,7 @@ def _show_start(started: Started) -> None:
     estimate = started.estimate
     print(f"{'Resumed' if started.iteration else 'Begun'} at iteration {started.iteration} of {started.iterations}.")
     print(
-        f"About {estimate.seconds_per_step:.2g} s a step, {_time(estimate.seconds)} in all, "
+        f"About {estimate.seconds_per_step:.2g} s a step, {describe_seconds(estimate.seconds)} in all, "
         f"{estimate.memory_bytes / 1e9:.1f} GB of memory, on {started.device} in {started.precision}."
     )
     print(f"0: {_scores(started.before)}", flush=True)
@@ -144,9 +145,3 @@ def _show_validation(step: Step, scores: Scores, mean_loss: float, bar: tqdm[Any
 
 def _scores(scores: Scores) -> str:
     return f"PSNR {scores.psnr:.2f} dB (blurred {scores.psnr_blurred:.2f}), SSIM {scores.ssim:.3f}"
-
-
-def _time(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_mpt_deblur.restoration.api import deblur
-    from napari_mpt_deblur.restoration.deblurrer import Deblurrer, Estimate, Progress, Restored
+    from napari_mpt_deblur.restoration.deblurrer import Deblurrer
     from napari_mpt_deblur.restoration.devices import available_devices, available_precisions, pick_device
+    from napari_mpt_deblur.restoration.outcomes import Estimate, Progress, Restored
 
 __all__ = [
     "Deblurrer",
@@ -23,9 +24,9 @@ __all__ = [
 
 _ROOMS = {
     "Deblurrer": "deblurrer",
-    "Estimate": "deblurrer",
-    "Progress": "deblurrer",
-    "Restored": "deblurrer",
+    "Estimate": "outcomes",
+    "Progress": "outcomes",
+    "Restored": "outcomes",
     "available_devices": "devices",
     "available_precisions": "devices",
     "deblur": "api",

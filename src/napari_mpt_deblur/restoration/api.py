@@ -13,7 +13,8 @@ from napari_mpt_deblur.checkpoints import DEFAULT_MODEL, load_model
 from napari_mpt_deblur.checkpoints.loading import Model
 from napari_mpt_deblur.errors import ParameterError
 from napari_mpt_deblur.images import ImageView
-from napari_mpt_deblur.restoration.deblurrer import Deblurrer, Progress, Restored
+from napari_mpt_deblur.restoration.deblurrer import Deblurrer
+from napari_mpt_deblur.restoration.outcomes import Progress, Restored
 
 
 def deblur(

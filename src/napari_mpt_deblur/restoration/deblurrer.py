@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ from napari_mpt_deblur.errors import DeblurError, OutOfMemoryError, ParameterErr
 from napari_mpt_deblur.images import ImageView, Normalization, PlaneIndex
 from napari_mpt_deblur.images.statistics import normalization_steps
 from napari_mpt_deblur.restoration.devices import pick_device
+from napari_mpt_deblur.restoration.outcomes import Estimate, Progress, Restored
+from napari_mpt_deblur.restoration.pace import seconds_per_megapixel
 from napari_mpt_deblur.restoration.planes import PlaneGroup, PlanePixels, ReducedPixels
 from napari_mpt_deblur.restoration.request import Request
 from napari_mpt_deblur.restoration.scaling import PlaneScaling
@@ -28,62 +30,6 @@ if TYPE_CHECKING:
 
 
 _LARGEST_NUCLEUS = 10  # times the plane's longer side: a part of a nucleus is an image, too
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is.
-
-    Attributes
-    ----------
-    done, total : int
-        Tiles. The total changes where a run goes on with smaller tiles for want of memory.
-    plane : PlaneIndex
-        The plane that was worked on last.
-    measuring : bool
-        Whether the image's intensities are being measured, before the first tile.
-    """
-
-    done: int
-    total: int
-    plane: PlaneIndex
-    measuring: bool = False
-
-
-@dataclass(frozen=True, eq=False)
-class Restored:
-    """A result.
-
-    Attributes
-    ----------
-    array : array
-        The restored image, or the `out` that was given.
-    record : dict
-        What was done, in plain data: enough to do it again.
-    """
-
-    array: Any
-    record: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a run will take.
-
-    Attributes
-    ----------
-    tiles, forwards : int
-        Tiles to restore, and passes through the network, those that measure channel statistics included.
-    megapixels : float
-        That go through the network, padding and overlaps included.
-    memory_bytes : int
-        Peak memory of a pass, beyond the image, the result and the model.
-    """
-
-    tiles: int
-    forwards: int
-    megapixels: float
-    memory_bytes: int
 
 
 class Deblurrer:
@@ -158,6 +104,10 @@ class Deblurrer:
                 pixels += side**2 * len(offsets)
                 forwards += groups
         return Estimate(tiles * groups, forwards, pixels * groups / 1e6, self.settings.memory_bytes(plan))
+
+    def pace(self) -> float:
+        """Seconds for a megapixel through the network, as `Estimate` counts them; measured when first asked for."""
+        return seconds_per_megapixel(self.model, self.device, self.precision, self.threads)
 
     def run(
         self,

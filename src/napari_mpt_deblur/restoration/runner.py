@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from napari_mpt_deblur.networks.channel_pool import ChannelPool
+
+Finish = Callable[[], np.ndarray]
 
 
 class NotFiniteError(Exception):
@@ -36,22 +38,65 @@ class Runner:
         self.network = _on(network, self.device)
         self.precision, self.threads = precision, threads
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether the next batch can be read while this one is computed."""
+        return self.device.type == "cuda"
+
+    def begin(self, tiles: np.ndarray, pool: ChannelPool | None = None) -> Finish:
+        """Start on a batch, (N, C, H, W) float32; with a pool, its first batch measures and later ones use it.
+
+        Returns
+        -------
+        callable
+            Waits for the output, of the input's shape and dtype; raises `NotFiniteError` if it holds NaN or infinite
+            numbers. On a CUDA device the batch is computed, and copied both ways, while the caller goes on.
+        """
+        half = self.precision != "float32"
+        autocast = torch.autocast(self.device.type, getattr(torch, self.precision)) if half else nullcontext()
+        with _threads(self.threads), torch.inference_mode(), autocast, pool.use() if pool else nullcontext():
+            restored = self.network(self._sent(torch.from_numpy(tiles))).float()
+        fetch = self._fetched(restored)
+
+        def finish() -> np.ndarray:
+            result = fetch().numpy()
+            if not np.isfinite(result).all():
+                raise NotFiniteError
+            return result
+
+        return finish
+
     def __call__(self, tiles: np.ndarray, pool: ChannelPool | None = None) -> np.ndarray:
-        """(N, C, H, W) float32 to the same; with a pool, its first call measures and later ones use it.
+        """A batch from beginning to end, see `begin`.
 
         Raises
         ------
         NotFiniteError
             If the output holds NaN or infinite numbers.
         """
-        half = self.precision != "float32"
-        autocast = torch.autocast(self.device.type, getattr(torch, self.precision)) if half else nullcontext()
-        with _threads(self.threads), torch.inference_mode(), autocast, pool.use() if pool else nullcontext():
-            restored = self.network(torch.from_numpy(tiles).to(self.device))
-        result = restored.float().cpu().numpy()
-        if not np.isfinite(result).all():
-            raise NotFiniteError
-        return result
+        return self.begin(tiles, pool)()
+
+    def _sent(self, tiles: Tensor) -> Tensor:
+        """A batch on the device; only from pinned memory does CUDA copy without making the caller wait."""
+        if self.overlaps:
+            return tiles.pin_memory().to(self.device, non_blocking=True)
+        return tiles.to(self.device)
+
+    def _fetched(self, restored: Tensor) -> Callable[[], Tensor]:
+        """What waits for a batch in the processor's memory."""
+        if not self.overlaps:
+            here = restored.cpu()
+            return lambda: here
+        pinned = torch.empty(restored.shape, dtype=restored.dtype, pin_memory=True)
+        pinned.copy_(restored, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record(torch.cuda.current_stream(self.device))
+
+        def wait() -> Tensor:
+            copied.synchronize()
+            return pinned
+
+        return wait
 
     def measure(self, samples: np.ndarray, area_ratio: float) -> ChannelPool:
         """The channel attention of a plane, from samples of it, (N, C, H, W) float32."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -10,9 +11,9 @@ from torch import nn
 from napari_mpt_deblur.errors import ModelError, OutOfMemoryError
 from napari_mpt_deblur.networks.channel_pool import ChannelPool
 from napari_mpt_deblur.restoration.planes import PlaneGroup, PlanePixels, ReducedPixels
-from napari_mpt_deblur.restoration.runner import NotFiniteError, Runner, free_memory, is_out_of_memory
+from napari_mpt_deblur.restoration.runner import Finish, NotFiniteError, Runner, free_memory, is_out_of_memory
 from napari_mpt_deblur.restoration.settings import Settings
-from napari_mpt_deblur.tiling import Blender, Region
+from napari_mpt_deblur.tiling import Blender, Region, Tile
 
 Pixels = PlanePixels | ReducedPixels
 Prepare = Callable[[PlaneGroup], Pixels]
@@ -132,20 +133,34 @@ class Session:
 
     def _tiled(self, runner: Runner, plane: Pixels) -> Iterator[int]:
         """One plane of several tiles; yields the number of tiles done, after every batch but the last."""
-        plan, batch = self.plan, self.settings.batch_for(self.plan)
+        plan = self.plan
         pool = self._measure(runner, plane) if self.settings.network.pools_channels else None
         blender: Blender | None = None
-        for first in range(0, len(self._tiles), batch):
-            few = self._tiles[first : first + batch]
-            sources = (plan.source(tile.y, tile.x, plan.tile_height, plan.tile_width) for tile in few)
-            restored = runner(np.stack([plane.read(*source) for source in sources]), pool)
+        done = 0
+        for few, finish in self._passes(runner, plane, pool):
+            restored = finish()
             blender = blender or Blender(plan, self._region, restored.shape[1])
             for tile, values in zip(few, restored, strict=True):
                 finished = blender.add(tile, values)
                 if finished is not None:
                     plane.write(*finished)
-            if first + batch < len(self._tiles):
-                yield first + len(few)
+            done += len(few)
+            if done < len(self._tiles):
+                yield done
+
+    def _passes(
+        self, runner: Runner, plane: Pixels, pool: ChannelPool | None
+    ) -> Iterator[tuple[tuple[Tile, ...], Finish]]:
+        """Batches of tiles, each begun; where the device computes by itself, the next is begun before one is given."""
+        plan, batch = self.plan, self.settings.batch_for(self.plan)
+        begun: deque[tuple[tuple[Tile, ...], Finish]] = deque()
+        for first in range(0, len(self._tiles), batch):
+            few = self._tiles[first : first + batch]
+            sources = (plan.source(tile.y, tile.x, plan.tile_height, plan.tile_width) for tile in few)
+            begun.append((few, runner.begin(np.stack([plane.read(*source) for source in sources]), pool)))
+            if len(begun) > runner.overlaps:
+                yield begun.popleft()
+        yield from begun
 
     def _measure(self, runner: Runner, plane: Pixels) -> ChannelPool:
         side, offsets = self.settings.samples(self.plan)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from napari_mpt_deblur.widgets.protocols import Job, Runner, RunView
 from napari_mpt_deblur.widgets.stages import Failure, Stage, failure
-from napari_mpt_deblur.widgets.words import describe_seconds
+from napari_mpt_deblur.words import describe_seconds
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from napari_mpt_deblur.widgets.deblur.job import deblur_steps, survey_steps
+from napari_mpt_deblur.widgets.deblur.job import Outlook, deblur_steps, estimate_steps, survey_steps
 from napari_mpt_deblur.widgets.deblur.request import DeblurRequest, make_request
 from napari_mpt_deblur.widgets.deblur.view import DeblurView
+from napari_mpt_deblur.widgets.estimator import Estimator
 from napari_mpt_deblur.widgets.image_controller import ImageController
 from napari_mpt_deblur.widgets.protocols import Runner
 from napari_mpt_deblur.widgets.result import result_layer
@@ -30,6 +31,23 @@ class _Run(Run):
     """A run on one layer."""
 
     preview: bool = False
+
+
+@dataclass(frozen=True)
+class _Estimates:
+    """What the panel shows of estimates."""
+
+    view: DeblurView
+    ask: Callable[[], DeblurRequest]
+
+    def show_waiting(self, text: str) -> None:
+        self.view.show_outlook(text)
+
+    def show_estimate(self, _request: DeblurRequest, outlook: Outlook) -> None:
+        self.view.show_outlook(f"Takes {outlook.text}.")
+
+    def describe_error(self, _error: Exception) -> str:
+        return ""  # told when the user starts
 
 
 class DeblurController(ImageController[DeblurView]):
@@ -62,6 +80,12 @@ class DeblurController(ImageController[DeblurView]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(viewer, view, runner, notify, steps=steps, clock=clock)
+        self._estimator = Estimator("Deblur", runner, estimate_steps, _Estimates(view, self._ask))
+
+    def close(self) -> None:
+        """End quietly: drop what is running."""
+        self._estimator.drop()
+        super().close()
 
     # -- what the user does ----------------------------------------------------------------------------------------
 
@@ -72,6 +96,16 @@ class DeblurController(ImageController[DeblurView]):
     def preview(self) -> None:
         """Restore what is in view now into the preview layer."""
         self._start(preview=True)
+
+    def estimate(self) -> None:
+        """The settings have changed: estimate what a run would take."""
+        if not self._closed and self._ready and self._run is None:
+            self._estimator.refresh()
+
+    @property
+    def is_estimating(self) -> bool:
+        """Whether the estimate that is shown is being made."""
+        return self._estimator.is_on
 
     # -- a run -----------------------------------------------------------------------------------------------------
 
@@ -89,14 +123,30 @@ class DeblurController(ImageController[DeblurView]):
             return
         settings = self._view.settings()
         try:
-            request = make_request(self._viewer, settings, self._generation + 1, preview=preview)
+            request = self._ask(preview=preview)
         except Exception as error:
             self._view.show_message(self._tell(error))
             return
         assert settings.layer is not None  # make_request refuses that
+        self._estimator.drop()
         self._chosen = settings.layer
         run = _Run(request, (settings.layer,), preview=preview)
         self._begin(run, f"{'Preview' if preview else 'Deblur'} of {request.source_name!r}")
+
+    def _ask(self, *, preview: bool = False) -> DeblurRequest:
+        return make_request(self._viewer, self._view.settings(), self._generation + 1, preview=preview)
+
+    def _on_surveyed(self, outcome: Any) -> None:
+        super()._on_surveyed(outcome)
+        self.estimate()
+
+    def _on_finished(self, run: Run) -> None:
+        super()._on_finished(run)
+        self.estimate()
+
+    def _show_layer(self) -> None:
+        super()._show_layer()
+        self.estimate()
 
     def _add(self, run: Run, outcome: Restored) -> None:
         assert isinstance(run, _Run)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_mpt_deblur.errors import DeblurError
 from napari_mpt_deblur.images.view import ImageView
 from napari_mpt_deblur.widgets.deblur.request import DeblurRequest
+from napari_mpt_deblur.widgets.estimator import quiet_steps
 from napari_mpt_deblur.widgets.stages import Failure, Stage, failure
 
 if TYPE_CHECKING:
     from napari_mpt_deblur.checkpoints import ModelInfo
-    from napari_mpt_deblur.restoration import Progress, Restored
+    from napari_mpt_deblur.restoration import Deblurrer, Progress, Restored
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,13 @@ class Machinery:
     models: tuple[ModelInfo, ...]
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What a run will take, in words."""
+
+    text: str
+
+
 def deblur_steps(request: DeblurRequest) -> Generator[Stage | Progress, None, Restored | Failure]:
     """Restore what a request asks for.
 
@@ -54,25 +62,57 @@ def deblur_steps(request: DeblurRequest) -> Generator[Stage | Progress, None, Re
         No exception leaves it: Qt workers swallow some kinds and report others twice.
     """
     try:
-        yield Stage("Starting the engine...")
-        from napari_mpt_deblur.checkpoints import load_model
-        from napari_mpt_deblur.restoration import Deblurrer
-
-        yield Stage(f"Reading the model {request.model!r}...")
-        model = load_model(request.model, device=request.device)
-        deblurrer = Deblurrer(model, device=request.device, precision=request.precision, tile_px=request.tile_px)
-        view = ImageView.of(
-            request.data,
-            request.axes,
-            pixel_size_um=request.pixel_size_um,
-            nucleus_diameter_px=request.nucleus_diameter_px,
-        )
-        planes = None
-        if request.plane_index is not None:
-            planes = tuple(plane for plane in view.planes if plane.index == request.plane_index)
-        return (yield from deblurrer.run(view, planes=planes, region=request.region_px))
+        deblurrer, view, parts = yield from _prepare(request)
+        return (yield from deblurrer.run(view, **parts))
     except Exception as error:
         return failure(error)
+
+
+def estimate_steps(request: DeblurRequest) -> Generator[Stage, None, Outlook | Failure]:
+    """Estimate what a run will take, unless the settings change again within a moment.
+
+    Parameters
+    ----------
+    request : DeblurRequest
+
+    Yields
+    ------
+    Stage
+        Where it can be cancelled.
+
+    Returns
+    -------
+    Outlook or Failure
+    """
+    try:
+        yield from quiet_steps()
+        deblurrer, view, parts = yield from _prepare(request)
+        estimate = deblurrer.estimate(view, **parts)
+        yield Stage("Estimating...")
+        return Outlook(estimate.describe(deblurrer.pace()))
+    except Exception as error:
+        return failure(error)
+
+
+def _prepare(request: DeblurRequest) -> Generator[Stage, None, tuple[Deblurrer, ImageView, dict[str, Any]]]:
+    """The engine with the request's model, the image, and which parts of it."""
+    yield Stage("Starting the engine...")
+    from napari_mpt_deblur.checkpoints import load_model
+    from napari_mpt_deblur.restoration import Deblurrer
+
+    yield Stage(f"Reading the model {request.model!r}...")
+    model = load_model(request.model, device=request.device)
+    deblurrer = Deblurrer(model, device=request.device, precision=request.precision, tile_px=request.tile_px)
+    view = ImageView.of(
+        request.data,
+        request.axes,
+        pixel_size_um=request.pixel_size_um,
+        nucleus_diameter_px=request.nucleus_diameter_px,
+    )
+    planes = None
+    if request.plane_index is not None:
+        planes = tuple(plane for plane in view.planes if plane.index == request.plane_index)
+    return deblurrer, view, {"planes": planes, "region": request.region_px}
 
 
 def _warm_up(models: tuple[ModelInfo, ...]) -> None:

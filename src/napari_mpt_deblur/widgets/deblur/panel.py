@@ -70,8 +70,9 @@ class DeblurWidget(QWidget):
         self._side_by_side.setCheckable(True)
         self._progress = QProgressBar()
         self._progress.setTextVisible(False)
-        self._status = QLabel()
-        self._status.setWordWrap(True)
+        self._outlook, self._status = QLabel(), QLabel()
+        for text in (self._outlook, self._status):
+            text.setWordWrap(True)
         self._lay_out()
         self.show_progress(None, "")
         # napari hands plugins a proxy that makes a new object at each access; layers are compared by identity here
@@ -124,6 +125,10 @@ class DeblurWidget(QWidget):
             models.insert(0, Entry(DEFAULT_MODEL, DEFAULT_MODEL))
         self._model.offer(models)
 
+    def show_outlook(self, text: str) -> None:
+        """Say what a run would take."""
+        self._outlook.setText(text)
+
     def show_state(self, *, running: bool, cancelling: bool, can_start: bool) -> None:
         """Enable the buttons that mean something now."""
         self._preview.setEnabled(can_start)
@@ -168,6 +173,10 @@ class DeblurWidget(QWidget):
         self._image.currentIndexChanged.connect(controller.choose_layer)
         self._device.currentIndexChanged.connect(self._offer_precisions)
         self._model.opened.connect(controller.survey)  # models may have been added since
+        for choice in (self._axes, self._scope, self._model, self._device, self._precision):
+            choice.currentIndexChanged.connect(controller.estimate)
+        for size in (self._diameter, self._tile):
+            size.valueChanged.connect(controller.estimate)
         self._preview.clicked.connect(controller.preview)
         self._deblur.clicked.connect(controller.deblur)
         self._cancel.clicked.connect(controller.cancel)
@@ -195,6 +204,7 @@ class DeblurWidget(QWidget):
             )
         )
         layout.addWidget(computing)
+        layout.addWidget(self._outlook)
         layout.addLayout(actions)
         for widget in (self._side_by_side, self._progress, self._status):
             layout.addWidget(widget)

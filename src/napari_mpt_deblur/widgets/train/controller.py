@@ -8,22 +8,24 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
 from napari_mpt_deblur.training.events import Finished, Preview, Started, Step
+from napari_mpt_deblur.widgets.estimator import Estimator
 from napari_mpt_deblur.widgets.image_controller import ImageController
 from napari_mpt_deblur.widgets.protocols import Runner
 from napari_mpt_deblur.widgets.run_controller import Run
 from napari_mpt_deblur.widgets.stages import Failure, Stage
 from napari_mpt_deblur.widgets.train.curves import Curves
-from napari_mpt_deblur.widgets.train.estimator import Estimator
 from napari_mpt_deblur.widgets.train.job import (
     Before,
     Comparing,
     Paused,
+    estimate_steps,
     survey_steps,
     train_steps,
     training_failure,
 )
 from napari_mpt_deblur.widgets.train.request import TrainRequest, make_train_request
 from napari_mpt_deblur.widgets.train.result import (
+    Estimates,
     compared_layer,
     describe_finish,
     describe_start,
@@ -77,7 +79,7 @@ class TrainController(ImageController[TrainView]):
         self._finished: Finished | None = None  # the newest run that can be saved
         self._suggested_name = ""  # for it
         self._saver = Saver(runner, notify, self._show_message)
-        self._estimator = Estimator(runner, self._ask, view.show_outlook)
+        self._estimator = Estimator("Train", runner, estimate_steps, Estimates(view, self._ask))
         self._compared: WeakKeyDictionary[Layer, tuple[ref[Layer], ref[Layer]]] = WeakKeyDictionary()  # by source
 
     def leave(self) -> None:

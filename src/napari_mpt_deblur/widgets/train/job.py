@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,6 +12,7 @@ from napari_mpt_deblur.training import events
 from napari_mpt_deblur.training.events import Estimate, Finished, Preview, Started, Step
 from napari_mpt_deblur.widgets.deblur.job import deblur_steps
 from napari_mpt_deblur.widgets.deblur.request import DeblurRequest
+from napari_mpt_deblur.widgets.estimator import quiet_steps
 from napari_mpt_deblur.widgets.stages import Failure, Stage, failure
 from napari_mpt_deblur.widgets.train.folder import EarlierRun, earlier_run, run_folder
 from napari_mpt_deblur.widgets.train.request import Control, TrainRequest
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from napari_mpt_deblur.checkpoints import ModelInfo
     from napari_mpt_deblur.restoration import Restored
 
-_QUIET_S = 0.4  # without another change of the settings, before they are estimated
 _LOOK_S = 0.05  # between two looks at whether to go on
 
 training_failure = partial(
@@ -149,10 +148,7 @@ def estimate_steps(request: TrainRequest) -> Generator[Stage, None, Outlook | Fa
     Outlook or Failure
     """
     try:
-        quiet_at = time.monotonic() + _QUIET_S
-        while time.monotonic() < quiet_at:
-            yield Stage("Estimating...")
-            time.sleep(_LOOK_S)
+        yield from quiet_steps()
         from napari_mpt_deblur.training.estimate import estimate
 
         yield Stage("Estimating...")

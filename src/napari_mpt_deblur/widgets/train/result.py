@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +12,14 @@ from napari_mpt_deblur.training.events import Estimate, Finished, Preview, Start
 from napari_mpt_deblur.widgets.result import result_layer
 from napari_mpt_deblur.widgets.train.folder import EarlierRun
 from napari_mpt_deblur.widgets.train.request import TrainRequest
-from napari_mpt_deblur.widgets.words import describe_seconds
+from napari_mpt_deblur.words import describe_seconds
 
 if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_mpt_deblur.restoration import Restored
+    from napari_mpt_deblur.widgets.train.job import Outlook
+    from napari_mpt_deblur.widgets.train.view import TrainView
 
 PREVIEW = "Training preview"
 
@@ -122,3 +125,23 @@ def describe_finish(finished: Finished) -> tuple[str, str]:
 
 def _describe_bytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 5e8 else f"{max(1, round(count / 1e6))} MB"
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What the panel shows of estimates: time, memory, and which run can be gone on with (None: not known)."""
+
+    view: TrainView
+    ask: Callable[[], TrainRequest]
+
+    def show_waiting(self, text: str) -> None:
+        self.view.show_outlook(text, None)
+
+    def show_estimate(self, request: TrainRequest, outlook: Outlook) -> None:
+        earlier = describe_earlier(outlook.earlier, request.config.iterations)
+        self.view.show_outlook(describe_outlook(outlook.estimate, request), earlier)
+
+    def describe_error(self, error: Exception) -> str:
+        from napari_mpt_deblur.widgets.train.job import training_failure
+
+        return training_failure(error).message

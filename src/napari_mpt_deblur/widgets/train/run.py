@@ -9,7 +9,7 @@ from napari_mpt_deblur.training.events import Finished, Started, Step
 from napari_mpt_deblur.widgets.run_controller import Run
 from napari_mpt_deblur.widgets.train.curves import Curves
 from napari_mpt_deblur.widgets.train.request import Control
-from napari_mpt_deblur.widgets.words import describe_seconds
+from napari_mpt_deblur.words import describe_seconds
 
 if TYPE_CHECKING:
     from napari.layers import Layer
