@@ -119,13 +119,12 @@ class Attention(nn.Module):
         y = self.downsamp(x) if self.factor > 1 else x
         q = to_map(self.q[1](to_tokens(x)), height, width)
         kv = self.kv_dwconv[1](to_map(self.kv[1](to_tokens(y)), *small))
-        if self.factor > 1:  # by raster index: windows of q are dealt out to maps of the down-scaled size
-            q = to_windows(q, m).view(n, -1, group, m * m, c).transpose(1, 2).contiguous()
-            q = from_windows(q.view(n * group, -1, m * m, c), *small, m)  # (N G, C, H S, W S)
+        if self.factor > 1:  # by raster index: the list of q's windows fills maps of the down-scaled size, in order
+            q = from_windows(to_windows(q, m).view(n * group, -1, m * m, c), *small, m)  # (N G, C, H S, W S)
         q = self.q_dwconv[1](q)
         if self.shift:
             q, kv = (torch.roll(a, (-self.shift, -self.shift), (2, 3)) for a in (q, kv))
-        q = to_windows(q, m).view(n, group, -1, m * m, c).transpose(1, 2).reshape(n, -1, m * m, c)
+        q = to_windows(q, m).view(n, -1, m * m, c)
         k, v = to_windows(kv, m).repeat_interleave(group, dim=1).chunk(2, dim=-1)
         q, k, v = (self._split_heads(a) for a in (q, k, v))  # (N, windows, heads, M^2, C / heads)
         q, k = F.normalize(q, dim=-1), F.normalize(k, dim=-1)

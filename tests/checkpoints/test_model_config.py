@@ -14,7 +14,15 @@ TINY = MPTConfig.tiny()
 def test_it_survives_json() -> None:
     config = ModelConfig(TINY, {"percentiles": [0.5, 99]}, (8, 150), "nuclei", "of cells", "CC0-1.0", {"seed": 3})
     assert ModelConfig.from_dict(json.loads(config.to_json())) == config
-    assert config.percentiles == (0.5, 99.0)
+    assert config.intensity_rule == (0.5, 99.0)
+
+
+def test_intensities_survive_json_too() -> None:
+    config = ModelConfig(TINY, {"range": "full", "clip": True})
+    assert ModelConfig.from_dict(json.loads(config.to_json())) == config
+    assert (config.intensity_rule, config.clips) == ("full", True)
+    assert not ModelConfig(TINY, {"range": "full", "clip": False}).clips
+    assert "clipped" in config.describe_intensities()
 
 
 @pytest.mark.parametrize(
@@ -31,6 +39,9 @@ def test_it_survives_json() -> None:
         {"normalization": {"percentiles": ["a", "b"]}},
         {"normalization": {"percentiles": [1, 99], "mode": "min"}},
         {"normalization": [1, 99]},
+        {"normalization": {"range": "half"}},
+        {"normalization": {"range": "full", "percentiles": [1, 99]}},
+        {"normalization": {"percentiles": [1, 99], "clip": 1}},
         {"nucleus_diameter_px": 8},
         {"nucleus_diameter_px": [150, 8]},
         {"nucleus_diameter_px": [-1, 8]},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from oracle import released_plain as plain
 
 from napari_mpt_deblur.checkpoints import library
 
@@ -25,6 +27,8 @@ def test_models_are_listed(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert title == "To deblur:"
     assert " ".join(nuclei.split()).startswith("nuclei [bundled, default] for tests; 0.0")
     assert "nuclei of 8 to 150 pixels" in nuclei
+    content = (library._BUNDLED / "nuclei.safetensors").read_bytes()
+    assert f"SHA-256 {hashlib.sha256(content).hexdigest()[:16]}" in nuclei
     assert " ".join(broken.split()).startswith("broken [broken] Cannot use the model")
     assert str(own) in folder
     published = [line for line in lines[split:] if "[published by StarDist] fetched when it is first named" in line]
@@ -53,3 +57,42 @@ def test_no_model_is_said(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     result = run("models")
     assert result.status == 0
     assert "No model is installed" in result.out
+
+
+def test_a_checkpoint_is_imported_and_used(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+    import tifffile
+    import torch
+
+    own = tmp_path / "own"
+    monkeypatch.setenv("MPT_DEBLUR_MODELS", str(own))
+    settings: dict[str, Any] = {"dims": (8,) * 4, "heads": (1,) * 4, "window": 4, "expansion": 2.0}
+    state = plain.random_state(1, seed=0, scales=((1 / 2, 1.0),) * 4, **settings)
+    path = tmp_path / "theirs.pth"
+    torch.save({f"module.{name}": torch.from_numpy(np.array(values)) for name, values in state.items()}, path)
+    scales = ["--scales", *["1/2,1"] * 4]
+    refused = run("models", "import", path, "--name", "a/b", *scales)
+    assert (refused.status, refused.out) == (2, "")
+    untold = run("models", "import", path, "--name", "theirs")
+    assert untold.status == 1
+    assert "--scales" in untold.err
+    assert not own.exists() or not list(own.iterdir())
+    done = run("models", "import", path, "--name", "theirs", *scales, "--range", "full", "--licence", "CC0-1.0")
+    assert (done.status, done.err) == (0, "")
+    assert "the released arithmetic, scales 1/2,1 | 1/2,1" in done.out
+    assert "the output is clipped" in done.out
+    assert str(own / "theirs.safetensors") in done.out
+    assert "licence CC0-1.0" in run("models").out
+    assert run("models", "import", path, "--name", "theirs", *scales).status == 2
+    assert run("models", "import", path, "--name", "theirs", "--overwrite", *scales).status == 0
+    image = tmp_path / "image.tif"
+    tifffile.imwrite(image, np.random.default_rng(0).integers(0, 255, (40, 50), np.uint8))
+    assert run("deblur", image, "-o", tmp_path / "out.tif", "--model", "theirs").status == 0
+    assert tifffile.imread(tmp_path / "out.tif").shape == (40, 50)
+
+
+@pytest.mark.parametrize("scales", [["1,2,x", "1", "1", "1"], ["1/0", "1", "1", "1"], ["1", "1"]])
+def test_scales_that_make_no_sense(run: Any, tmp_path: Path, scales: list[str]) -> None:
+    result = run("models", "import", tmp_path / "a.pth", "--name", "a", "--scales", *scales)
+    assert result.status == 2
+    assert "--scales" in result.err

@@ -160,3 +160,33 @@ def test_floats_become_wider_and_narrower_without_a_warning(source: str, dtype: 
 def test_other_types_are_refused(dtype: object) -> None:
     with pytest.raises(ImageError, match="cannot be of type"):
         undo_to_dtype(np.zeros((2, 2)), dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "highest", "expected"),
+    [
+        (np.uint8, 3, 255),
+        (np.uint8, 255, 255),
+        (np.uint16, 200, 255),
+        (np.uint16, 256, 1023),
+        (np.uint16, 4000, 4095),
+        (np.uint16, 60000, 65535),
+        (np.int32, 70, 255),
+        (np.float32, 0.7, 1),
+        (np.float32, 1.0, 1),
+        (np.float64, 1.5, 255),
+        (np.float32, 65535, 65535),
+    ],
+)
+def test_the_full_range_is_that_of_the_bits_in_use(dtype: type, highest: float, expected: float) -> None:
+    image = np.zeros((2, 4, 5, 3), dtype)
+    image[1, 2, 3, 1] = highest
+    found = measure_normalization(ImageView.of(image, "ZYXS"), "full")
+    assert (found.low, found.high, found.percentiles) == ((0.0,) * 3, (expected,) * 3, None)
+    assert Normalization.from_dict(found.to_dict()) == found
+    np.testing.assert_array_equal(found.apply(image[1, ..., 1], 1), (image[1, ..., 1] / expected).astype(np.float32))
+
+
+def test_beyond_16_bits_there_is_no_full_range() -> None:
+    with pytest.raises(ImageError, match="convert it"):
+        measure_normalization(ImageView.of(np.full((4, 5), 70000, np.uint32), "YX"), "full")

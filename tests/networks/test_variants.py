@@ -74,6 +74,7 @@ def linear(dim: int, _: int, scale: float) -> int:
 
 
 MORE_WEIGHTS = {
+    "released": total(lambda _, heads, __: heads),  # temperatures
     "table3-cswa-cswa": total(cswa) - total(isca),
     "table3-wa-wa": total(lambda dim, heads, _: cswa(dim, heads, 1)) - total(isca) - total(linear),
     "table3-isca-isca": total(isca) - total(cswa),
@@ -89,6 +90,7 @@ MORE_WEIGHTS = {
 def test_every_row_of_the_tables_has_a_name() -> None:
     assert set(VARIANTS) == FIG8 | {
         "baseline",
+        "released",
         *(f"table3-{name}" for name in ("cswa-cswa", "wa-wa", "isca-isca", "wa-isca")),
         *(f"table4-{name}" for name in ("concat-gelu", "add-gelu", "reversed")),
         *(f"table9-{name}" for name in ("no-shortcut", "no-linear", "max-pooling", "convolution", "bicubic")),

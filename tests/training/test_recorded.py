@@ -41,7 +41,7 @@ def test_both_sides_are_cut_at_one_place_and_depend_on_the_number_alone():
 
 def test_values_are_those_that_the_deblurrer_gives_its_network():
     array = spots((60, 64))
-    field = _field("a", array, percentiles=(2.0, 99.0))
+    field = _field("a", array, rule=(2.0, 99.0))
     low, high = np.percentile(array, (2, 99))
     np.testing.assert_allclose(field.plane(0)[0], (array - low) / (high - low), rtol=1e-5)
     assert field.normalization == measure_normalization(field.view, (2.0, 99.0))

@@ -129,7 +129,7 @@ def test_it_tells_what_it_begins_with_and_what_it_comes_to(tmp_path, layer, base
     assert log[1]["positive"] == pytest.approx(np.mean([step.losses.positive for step in steps[:2]]))
     assert {"loss", "pixel", "contrast", "positive", "negative", "extra", "psnr", "ssim_blurred"} <= set(log[2])
     config = load_model(finished.weights, "cpu").config
-    assert (config.percentiles, config.nucleus_diameter_px) == ((2.0, 99.0), (8, 20))  # the base model's
+    assert (config.intensity_rule, config.nucleus_diameter_px) == ((2.0, 99.0), (8, 20))  # the base model's
 
 
 def test_worse_than_before_is_told():

@@ -13,6 +13,7 @@ from napari_mpt_deblur.checkpoints.library import (
     DEFAULT_MODEL,
     ModelInfo,
     available_models,
+    check_name,
     find_model,
     user_folder,
 )
@@ -24,6 +25,7 @@ from napari_mpt_deblur.checkpoints.safetensors_file import (
 )
 
 if TYPE_CHECKING:
+    from napari_mpt_deblur.checkpoints.importing import import_checkpoint
     from napari_mpt_deblur.checkpoints.loading import Model, load_model
     from napari_mpt_deblur.checkpoints.saving import save_model
 
@@ -35,7 +37,9 @@ __all__ = [
     "ModelHeader",
     "ModelInfo",
     "available_models",
+    "check_name",
     "find_model",
+    "import_checkpoint",
     "load_model",
     "read_header",
     "read_model_file",
@@ -43,7 +47,7 @@ __all__ = [
     "user_folder",
 ]
 
-_ROOMS = {"Model": "loading", "load_model": "loading", "save_model": "saving"}
+_ROOMS = {"import_checkpoint": "importing", "Model": "loading", "load_model": "loading", "save_model": "saving"}
 
 
 def __getattr__(name: str) -> Any:

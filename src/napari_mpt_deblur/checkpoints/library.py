@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from napari_mpt_deblur.checkpoints.config import ModelConfig
 from napari_mpt_deblur.checkpoints.safetensors_file import SUFFIX, read_header
-from napari_mpt_deblur.errors import DeblurError, FileError, ModelError
+from napari_mpt_deblur.errors import DeblurError, FileError, ModelError, ParameterError
+from napari_mpt_deblur.images.atomic import check_creatable, check_writable
 
 DEFAULT_MODEL = "nuclei"
 FOLDER_VARIABLE = "MPT_DEBLUR_MODELS"
 _BUNDLED = Path(__file__).parent.parent / "models"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # no file names on Windows
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,33 @@ def find_model(name_or_path: str | Path) -> Path:
     names = ", ".join(info.name for info in available_models() if not info.problem)
     choice = f"choose from {names}, or" if names else "none is installed;"
     raise ModelError(f"Unknown model {text[:80]!r}: {choice} give the path of a {SUFFIX} file.")
+
+
+def check_name(name: str, *, overwrite: bool = False) -> Path:
+    """Where a model of that name will lie.
+
+    Raises
+    ------
+    ParameterError
+        If it cannot be a file's name, a bundled model has it, or (without `overwrite`) one of the user's.
+    FileError
+        If the user's folder refuses files.
+    """
+    if not _NAME.fullmatch(name) or name.endswith(SUFFIX) or _RESERVED.fullmatch(name):
+        raise ParameterError(
+            f"{name[:80]!r} cannot be a model's name: "
+            f"use letters, digits, dots, dashes and underscores, without {SUFFIX}."
+        )
+    for info in available_models():
+        if info.name.casefold() == name.casefold() and (info.bundled or not overwrite):
+            whose = "A bundled model" if info.bundled else "One of your models"
+            raise ParameterError(f"{whose} is called {info.name}: choose another name.")
+    path = user_folder() / f"{name}{SUFFIX}"
+    if path.parent.exists():
+        check_writable(path, overwrite=True)
+    else:
+        check_creatable(path)
+    return path
 
 
 def _files(folder: Path) -> list[Path]:

@@ -10,8 +10,8 @@ import torch
 from napari_mpt_deblur.checkpoints.config import ModelConfig
 from napari_mpt_deblur.checkpoints.library import DEFAULT_MODEL, find_model
 from napari_mpt_deblur.checkpoints.safetensors_file import read_model_file
-from napari_mpt_deblur.errors import DeviceError, OutOfMemoryError
-from napari_mpt_deblur.networks.mpt import MPT
+from napari_mpt_deblur.errors import DeviceError, ModelError, OutOfMemoryError
+from napari_mpt_deblur.networks.build import Network, new_network
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Model:
     ----------
     name : str
         Of the library, or the file's without its suffix.
-    network : MPT
+    network : MPT or SpandrelNetwork
         In float32 and evaluation mode, on `device`: (N, C, H, W) to (N, C, H, W), values about 0..1.
     config : ModelConfig
     sha256 : str
@@ -31,7 +31,7 @@ class Model:
     """
 
     name: str
-    network: MPT
+    network: Network
     config: ModelConfig
     sha256: str
     device: torch.device
@@ -74,9 +74,14 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, device: str | torch.dev
     found = torch_device(device)
     path = find_model(name_or_path)
     file = read_model_file(path)
-    network = MPT(file.config.network)
     weights = {name: torch.from_numpy(values) for name, values in file.weights.items()}
-    network.load_state_dict(weights, strict=True)
+    try:
+        network = new_network(file.config.network, weights)
+        network.load_state_dict(weights, strict=True)
+    except ModelError as error:
+        raise ModelError(f"Cannot use the model {path}: {str(error).rstrip('.')}.") from error
+    except RuntimeError as error:  # of names and shapes, which of our own networks are checked before
+        raise ModelError(f"Cannot use the model {path}: its weights do not fit its network; it is damaged.") from error
     network.requires_grad_(False)
     return Model(path.stem, _move(network.eval(), found), file.config, file.sha256, found)
 
@@ -109,7 +114,7 @@ def torch_device(device: str | torch.device) -> torch.device:
     return found
 
 
-def _move(network: MPT, device: torch.device) -> MPT:
+def _move(network: Network, device: torch.device) -> Network:
     try:
         return network.to(device)
     except RuntimeError as error:  # torch's own out-of-memory error is one

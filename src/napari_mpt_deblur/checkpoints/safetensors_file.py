@@ -15,6 +15,7 @@ import numpy as np
 
 from napari_mpt_deblur.checkpoints.config import ModelConfig
 from napari_mpt_deblur.errors import FileError, ModelError
+from napari_mpt_deblur.networks.config import MPTConfig
 
 CONFIG_KEY = "mpt_deblur"
 DETECTOR_KEY = "mpt_deblur_detector"
@@ -22,8 +23,10 @@ SUFFIX = ".safetensors"
 _MAX_HEADER_BYTES = 2**24
 _MAX_TENSORS = 100_000
 _MAX_REASON = 200  # letters
-_MAX_INDEX_BYTES = 2**28  # the paper's network needs 1.4 MB
+MAX_INDEX_BYTES = 2**28  # the paper's network needs 1.4 MB
 _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+_WHOLE = {"I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?"}  # tables that networks of others' keep
+_ITEM_BYTES |= {name: np.dtype(code).itemsize for name, code in _WHOLE.items()}
 _PICKLES = (b"\x80", b"PK\x03\x04", b"(", b"]", b"}", b"c")
 
 Description = TypeVar("Description")
@@ -80,7 +83,7 @@ class ModelFile:
     ----------
     config : ModelConfig
     weights : dict of str to ndarray
-        float32, by the network's names.
+        float32, by the network's names; whole numbers in tables of networks of others'.
     sha256 : str
         Of the whole file, hexadecimal.
     """
@@ -165,7 +168,8 @@ def read_model_file(path: str | Path) -> ModelFile:
     """
     path = Path(path)
     header = read_header(path)
-    _check_shapes(path, header.tensors, _network_shapes(path, header))
+    if isinstance(header.config.network, MPTConfig):  # others are built within bounds, by `loading`
+        _check_shapes(path, header.tensors, _network_shapes(path, header.config.network, header.parameter_count))
     weights, sha256 = _read_weights(path, header)
     return ModelFile(header.config, weights, sha256)
 
@@ -249,7 +253,7 @@ def _entry(name: str, values: Any) -> TensorEntry:
         raise ModelError(f"the entry of {name[:80]!r} is damaged")
     dtype, shape, offsets = values["dtype"], values["shape"], values["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _ITEM_BYTES:
-        raise ModelError(f"the weights {name[:80]!r} are of type {str(dtype)[:20]!r}, not F32, F16 or BF16")
+        raise ModelError(f"the weights {name[:80]!r} are of type {str(dtype)[:20]!r}, which is not read")
     whole = all(
         isinstance(part, list) and len(part) <= 8 and all(type(n) is int and 0 <= n < 2**48 for n in part)
         for part in (shape, offsets)
@@ -259,14 +263,13 @@ def _entry(name: str, values: Any) -> TensorEntry:
     return TensorEntry(dtype, tuple(shape), offsets[0], offsets[1])
 
 
-def _network_shapes(path: Path, header: ModelHeader) -> dict[str, tuple[int, ...]]:
+def _network_shapes(path: Path, network: MPTConfig, count: int) -> dict[str, tuple[int, ...]]:
     """The weights of the configuration's network, which takes no memory for them."""
     from napari_mpt_deblur.checkpoints.shapes import index_bytes, network_shapes
 
-    if index_bytes(header.config.network) > _MAX_INDEX_BYTES:
-        window = header.config.network.window
-        raise ModelError(f"Cannot use the model {path}: its windows of {window} pixels take too much memory.")
-    expected = network_shapes(header.config.network, most_parameters=header.parameter_count)
+    if index_bytes(network) > MAX_INDEX_BYTES:
+        raise ModelError(f"Cannot use the model {path}: its windows of {network.window} pixels take too much memory.")
+    expected = network_shapes(network, most_parameters=count)
     if expected is None:
         raise ModelError(f"Cannot use the model {path}: it holds fewer weights than its network has; it is damaged.")
     return expected
@@ -279,6 +282,8 @@ def _check_shapes(path: Path, tensors: dict[str, TensorEntry], expected: dict[st
         name, what = (missing[0], "lacks") if missing else (surplus[0], "has unknown")
         raise ModelError(f"Cannot use the model {path}: it {what} weights {name[:80]!r}; it does not fit its network.")
     for name, shape in expected.items():
+        if tensors[name].dtype in _WHOLE:
+            raise ModelError(f"Cannot use the model {path}: its weights {name!r} are whole numbers; it is damaged.")
         if shape != found[name]:
             raise ModelError(
                 f"Cannot use the model {path}: its weights {name!r} are {_sizes(found[name])}, "
@@ -287,7 +292,9 @@ def _check_shapes(path: Path, tensors: dict[str, TensorEntry], expected: dict[st
 
 
 def _weights(data: memoryview, entry: TensorEntry) -> np.ndarray:
-    """float32, a copy."""
+    """float32, or whole numbers, a copy."""
+    if entry.dtype in _WHOLE:
+        return np.frombuffer(data, _WHOLE[entry.dtype]).copy().reshape(entry.shape)
     if entry.dtype == "BF16":  # the upper half of a float32
         values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
     else:

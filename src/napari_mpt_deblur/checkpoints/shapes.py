@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from napari_mpt_deblur.networks.build import NetworkConfig, new_network
 from napari_mpt_deblur.networks.config import MPTConfig
 from napari_mpt_deblur.networks.mpt import MPT
 
@@ -47,7 +48,15 @@ def _product(shape: tuple[int, ...]) -> int:
     return int(torch.Size(shape).numel())
 
 
-def parameter_count(config: MPTConfig) -> int:
-    """Number of a network's weights, without allocating them."""
+def parameter_count(config: NetworkConfig) -> int:
+    """Number of a network's weights; those of ours are not allocated for it.
+
+    Raises
+    ------
+    ModelError
+        If it is a network of others' and cannot be built.
+    """
+    if not isinstance(config, MPTConfig):
+        return sum(parameter.numel() for parameter in new_network(config).parameters())
     with torch.device("meta"):
         return sum(parameter.numel() for parameter in MPT(config).parameters())

@@ -1,18 +1,24 @@
-"""``mpt-deblur models``: list the models that deblur and those that detect."""
+"""``mpt-deblur models``: list the models that deblur and those that detect; import others (`importing`)."""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+from contextlib import suppress
 from typing import Any
 
 from napari_mpt_deblur.checkpoints import DEFAULT_MODEL, ModelInfo, available_models, user_folder
+from napari_mpt_deblur.cli import importing
 from napari_mpt_deblur.cli.console import DONE, subparser
 from napari_mpt_deblur.detection import DEFAULT_DETECTOR, DetectorInfo, available_detectors
+
+_HASH_LETTERS = 16  # of the 64 that a record holds
 
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
-    subparser(subparsers, "models", "list the models that can be used", run)
+    parser = subparser(subparsers, "models", "list the models that can be used, or import one", run)
+    importing.add_parser(parser.add_subparsers(title="commands", metavar="COMMAND"))
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -42,6 +48,8 @@ def _describe(model: ModelInfo) -> str:
         parts.append(f"nuclei of {low:g} to {high:g} pixels")
     if model.config.licence:
         parts.append(f"licence {model.config.licence}")
+    with suppress(OSError), model.path.open("rb") as file:  # it may have gone since it was listed
+        parts.append(f"SHA-256 {hashlib.file_digest(file, 'sha256').hexdigest()[:_HASH_LETTERS]}")
     kind = "bundled" if model.bundled else str(model.path)
     default = ", default" if model.name == DEFAULT_MODEL else ""
     return f"[{kind}{default}] {'; '.join(parts)}"

@@ -12,6 +12,7 @@ from napari_mpt_deblur.checkpoints import DEFAULT_MODEL, find_model, read_header
 from napari_mpt_deblur.cli import console
 from napari_mpt_deblur.errors import DeblurError, ParameterError
 from napari_mpt_deblur.networks.config import MPTConfig
+from napari_mpt_deblur.networks.spandrel_config import SpandrelConfig
 from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.contrast_config import METHODS
 from napari_mpt_deblur.training.folders import list_images, match_by_name
@@ -134,7 +135,7 @@ def _sources(inputs: Sequence[str], axes: str | None = None) -> tuple[ImageSourc
     return tuple(ImageSource.of_file(path, axes) for path in list_images(inputs))
 
 
-def _config(arguments: argparse.Namespace, network: MPTConfig | None) -> TrainingConfig:
+def _config(arguments: argparse.Namespace, network: MPTConfig | SpandrelConfig | None) -> TrainingConfig:
     if arguments.config:
         config = TrainingConfig.from_toml(arguments.config, network)
     elif arguments.images or network is None:

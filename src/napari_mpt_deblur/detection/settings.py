@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_mpt_deblur.detection.config import Thresholds, is_fraction
 from napari_mpt_deblur.errors import ParameterError
-from napari_mpt_deblur.images import Normalization
+from napari_mpt_deblur.images.statistics import check_percentiles
 
 if TYPE_CHECKING:
     from napari_mpt_deblur.detection.folder import AnyDetector
@@ -58,8 +58,7 @@ class DetectionSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ParameterError(f"{name} must be a number above 0; got {value!r}.")
-        # a normalisation checks its percentiles
-        object.__setattr__(self, "percentiles", Normalization((0.0,), (0.0,), self.percentiles).percentiles)
+        object.__setattr__(self, "percentiles", check_percentiles(self.percentiles))
         if self.tile_px is not None and self.tile_px < 1:
             raise ParameterError(f"tile_px must be at least 1; got {self.tile_px!r}.")
 

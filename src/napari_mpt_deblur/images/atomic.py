@@ -86,7 +86,7 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
     try:
         yield temporary
-        os.replace(temporary, path)
+        _place(temporary, path, overwrite=overwrite)
     except FileError as error:  # whoever wrote named the file that it was given
         raise FileError(str(error).replace(str(temporary), str(path))) from error
     except OSError as error:
@@ -94,6 +94,19 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _place(temporary: Path, path: Path, *, overwrite: bool) -> None:
+    if not overwrite:
+        try:
+            os.link(temporary, path)  # unlike a move it never replaces what another process has put there since
+            return
+        except FileExistsError as error:
+            raise FileError(f"{path} exists: choose another name, or allow overwriting.") from error
+        except OSError:  # a folder, or a disk that knows no links
+            if path.exists():
+                raise FileError(f"{path} exists: choose another name, or allow overwriting.") from None
+    os.replace(temporary, path)
 
 
 def writing_failed(path: str | Path, error: OSError) -> FileError:

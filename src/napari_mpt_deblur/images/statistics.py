@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from napari_mpt_deblur.errors import ImageError, ParameterError
 from napari_mpt_deblur.images.view import ImageView, PlaneIndex
 
+IntensityRule = tuple[float, float] | Literal["full"]
+"""Which grey levels become 0 and 1: two percentiles of the pixels, or the ends of the full range of their type."""
+
 Step = TypeVar("Step")
+_FULL_RANGES = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))  # what cameras and files hold
 _MAX_PIXELS = 2**22  # a channel's; percentiles of 4 million pixels take a few hundredths of a second
 _MAX_PLANES = 64  # a channel's; reading a lazy plane may cost a file access
 _FLOAT32_WHOLE = 2**24  # whole numbers up to here have a float32 of their own
@@ -27,21 +31,22 @@ class Normalization:
     ----------
     low, high : tuple of float
         Grey levels, one of each for every channel. Equal where a channel is constant.
-    percentiles : tuple of float
-        Which percentiles of the pixels they are.
+    percentiles : tuple of float or None
+        Which percentiles of the pixels they are; None for the ends of the type's range.
     sampled : bool
         Whether they were measured on a part of the pixels.
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
-    percentiles: tuple[float, float] = (1.0, 99.8)
+    percentiles: tuple[float, float] | None = (1.0, 99.8)
     sampled: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "low", tuple(map(float, self.low)))
         object.__setattr__(self, "high", tuple(map(float, self.high)))
-        object.__setattr__(self, "percentiles", _check_percentiles(self.percentiles))
+        if self.percentiles is not None:
+            object.__setattr__(self, "percentiles", check_percentiles(self.percentiles))
         pairs_fit = len(self.low) == len(self.high) > 0
         if not pairs_fit or not all(
             -math.inf < low <= high < math.inf for low, high in zip(self.low, self.high, strict=True)
@@ -75,7 +80,7 @@ class Normalization:
         return {
             "low": list(self.low),
             "high": list(self.high),
-            "percentiles": list(self.percentiles),
+            "percentiles": None if self.percentiles is None else list(self.percentiles),
             "sampled": self.sampled,
         }
 
@@ -92,7 +97,7 @@ class Normalization:
             return cls(
                 tuple(values["low"]),
                 tuple(values["high"]),
-                tuple(values.get("percentiles", (1.0, 99.8))),
+                values.get("percentiles", (1.0, 99.8)),
                 bool(values.get("sampled", False)),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -102,9 +107,9 @@ class Normalization:
 
 
 def measure_normalization(
-    view: ImageView, percentiles: tuple[float, float] = (1.0, 99.8), max_pixels: int = _MAX_PIXELS
+    view: ImageView, rule: IntensityRule = (1.0, 99.8), max_pixels: int = _MAX_PIXELS
 ) -> Normalization:
-    """Measure percentiles of each channel over the whole image: all planes, finite pixels only.
+    """Measure each channel's grey levels over the whole image: all planes, finite pixels only.
 
     Of a channel with more than `max_pixels` pixels, evenly spaced planes and pixels are taken, the same ones every
     time; no more than one plane is held at once.
@@ -112,8 +117,10 @@ def measure_normalization(
     Parameters
     ----------
     view : ImageView
-    percentiles : tuple of float
-        The low and the high one, 0 to 100.
+    rule : tuple of float or "full"
+        The low and the high percentile, 0 to 100. Or 0 and the largest value of the image's type, all channels alike:
+        255 for 8 bits; for other whole numbers the least of 8, 10, 12, 14 and 16 bits that holds the pixels, as cameras
+        leave bits unused; 1 for floats of at most 1, which are in that range already.
     max_pixels : int
         Most pixels of a channel to look at.
 
@@ -126,8 +133,10 @@ def measure_normalization(
     ------
     ParameterError
         If the percentiles are not two rising numbers from 0 to 100.
+    ImageError
+        If the pixels are beyond 16 bits and the full range is asked for.
     """
-    steps = normalization_steps(view, percentiles, max_pixels, step=None)
+    steps = normalization_steps(view, rule, max_pixels, step=None)
     while True:
         try:
             next(steps)
@@ -137,10 +146,12 @@ def measure_normalization(
 
 
 def normalization_steps(
-    view: ImageView, percentiles: tuple[float, float], max_pixels: int = _MAX_PIXELS, *, step: Step
+    view: ImageView, rule: IntensityRule, max_pixels: int = _MAX_PIXELS, *, step: Step
 ) -> Generator[Step, None, Normalization]:
     """`measure_normalization`, step by step: yields `step` before each plane of a lazy image is read."""
-    low_percentile, high_percentile = _check_percentiles(percentiles)
+    if rule == "full" and view.dtype == np.uint8:  # nothing to measure
+        return Normalization((0.0,) * view.channel_count, (255.0,) * view.channel_count, None)
+    percentiles = (0.0, 100.0) if rule == "full" else check_percentiles(rule)
     lows, highs, sampled = [], [], False
     for channel in range(view.channel_count):
         planes = [plane for plane in view.planes if plane.channel == channel]
@@ -156,12 +167,26 @@ def normalization_steps(
             lows.append(0.0)
             highs.append(0.0)
             continue
-        low, high = np.percentile(pixels, (low_percentile, high_percentile))
+        low, high = np.percentile(pixels, percentiles)
         if low == high:  # a few bright spots on an even background
             low, high = pixels.min(), pixels.max()
         lows.append(float(low))
         highs.append(float(high))
-    return Normalization(tuple(lows), tuple(highs), (low_percentile, high_percentile), sampled)
+    if rule == "full":
+        full = _full_range(max(highs), view.dtype)
+        return Normalization((0.0,) * len(highs), (full,) * len(highs), None, sampled)
+    return Normalization(tuple(lows), tuple(highs), percentiles, sampled)
+
+
+def _full_range(highest: float, dtype: np.dtype) -> float:
+    if dtype.kind == "f" and highest <= 1:
+        return 1.0
+    for full in _FULL_RANGES:
+        if highest <= full:
+            return float(full)
+    raise ImageError(
+        f"The model takes images of at most 16 bits, this one has pixels of {highest:g}: convert it to 8 or 16 bits."
+    )
 
 
 def undo_to_dtype(plane: np.ndarray, dtype: Any) -> np.ndarray:
@@ -227,7 +252,14 @@ def _finite(pixels: np.ndarray) -> np.ndarray:
     return pixels.astype(np.float32 if pixels.dtype == np.float16 else pixels.dtype.newbyteorder("="))
 
 
-def _check_percentiles(percentiles: Any) -> tuple[float, float]:
+def check_percentiles(percentiles: Any) -> tuple[float, float]:
+    """Two rising numbers from 0 to 100.
+
+    Raises
+    ------
+    ParameterError
+        If they are something else.
+    """
     try:
         low, high = (float(p) for p in percentiles)
     except (TypeError, ValueError) as error:

@@ -11,8 +11,15 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from napari_mpt_deblur.networks.channel_pool import ChannelPool
-from napari_mpt_deblur.networks.config import ChannelAttention, DownProjection, DownSampling, WindowAttention
+from napari_mpt_deblur.networks.config import (
+    ChannelAttention,
+    DownProjection,
+    DownSampling,
+    WindowAttention,
+    WindowPairing,
+)
 from napari_mpt_deblur.networks.layers import ChannelLinear, NPConv, ScaleDown
+from napari_mpt_deblur.networks.raster import RasterPairing
 from napari_mpt_deblur.networks.strips import in_strips, strips
 from napari_mpt_deblur.networks.windows import Windows, attend, relative_index
 
@@ -36,7 +43,7 @@ class CrossScaleWindowAttention(nn.Module):
         Whether windows are shifted by M/2 (in pixels of the down-scaled map).
     attention : {"scaled", "cosine"}
         How products of queries and keys are scaled; see `MPTConfig.window_attention`.
-    down_sampling, down_projection, np_conv
+    down_sampling, down_projection, np_conv, pairing
         Variants; see `MPTConfig`.
     """
 
@@ -51,11 +58,14 @@ class CrossScaleWindowAttention(nn.Module):
         down_sampling: DownSampling = "average",
         down_projection: DownProjection = "residual",
         np_conv: bool = True,
+        pairing: WindowPairing = "location",
     ) -> None:
         super().__init__()
         self.heads, self.attention = heads, attention
         self.relative_index: Tensor
         self.windows = Windows(window, round(1 / scale), shift)
+        # with as many windows of keys as of queries, both pairings are the same
+        self.raster = RasterPairing(self.windows) if pairing == "raster" and self.windows.patches > 1 else None
         self.scale_down = ScaleDown(dim, self.windows.patches, down_sampling, down_projection)
         projection = NPConv if np_conv else ChannelLinear
         self.query = projection(dim, dim)
@@ -69,13 +79,23 @@ class CrossScaleWindowAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C, H, W), without the residual; H and W are multiples of M/S."""
-        query = self.query(x)
+        query = self.query(x) if self.raster is None else self._dealt_query(x, self.raster)
         key, value = self.key_value.split(self.scale_down(x), 2)  # each (N, C, H S, W S)
         scale = (x.shape[1] // self.heads) ** -0.5
         if self.attention == "cosine":
             query, key, scale = self._normalised(query, self.temperature), self._normalised(key), 1.0
         bias = F.embedding(self.relative_index, self.position_bias).permute(2, 0, 1)  # (heads, M^2, M^2)
+        if self.raster is not None:
+            return self.project(self.raster.attend(query, key, value, bias, scale))
         return self.project(attend(query, key, value, bias, self.windows, scale))
+
+    def _dealt_query(self, x: Tensor, pairing: RasterPairing) -> Tensor:
+        """Queries of the released code: small maps of its windows are what the convolution sees."""
+        project, *convolve = self.query if isinstance(self.query, NPConv) else (self.query,)
+        query: Tensor = pairing.deal(project(x))  # (N G, C, H S, W S)
+        for convolution in convolve:
+            query = convolution(query)
+        return query
 
     def _normalised(self, x: Tensor, factor: Tensor | None = None) -> Tensor:
         """Of length one, or of that of each head's factor, over the channels of each head."""

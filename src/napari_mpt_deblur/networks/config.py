@@ -11,6 +11,7 @@ from napari_mpt_deblur.errors import ModelError
 
 Branch = Literal["cswa", "isca"]
 WindowAttention = Literal["scaled", "cosine"]
+WindowPairing = Literal["location", "raster"]
 ChannelAttention = Literal["normalised", "literal"]
 GlobalResidual = Literal["image", "features"]
 DownSampling = Literal["average", "max", "convolution", "bicubic"]
@@ -25,6 +26,7 @@ _MAX_SUB_BLOCKS = 64
 _MAX_MULTIPLE_PX = 2048  # the smallest image is padded to a square of it
 _CHOICES = {
     "window_attention": get_args(WindowAttention),
+    "window_pairing": get_args(WindowPairing),
     "channel_attention": get_args(ChannelAttention),
     "global_residual": get_args(GlobalResidual),
     "down_sampling": get_args(DownSampling),
@@ -59,6 +61,10 @@ class MPTConfig:
     window_attention : {"scaled", "cosine"}
         ``"scaled"`` divides by the root of the head's width (the paper); ``"cosine"`` normalises q and k and learns a
         temperature (the released code).
+    window_pairing : {"location", "raster"}
+        Which window of keys a window of queries attends to where scales are below 1: ``"location"`` the one that
+        covers its place (the paper); ``"raster"`` the one that comes to it when windows are counted row by row (the
+        released code, see `networks.raster`).
     channel_attention : {"normalised", "literal"}
         ``"normalised"`` L2-normalises q and k over the pixels and learns a temperature; ``"literal"`` is equation 2 as
         printed, whose softmax saturates with the image's area.
@@ -108,6 +114,7 @@ class MPTConfig:
     expansion: float = 2.6
     stem: int = 1
     window_attention: WindowAttention = "scaled"
+    window_pairing: WindowPairing = "location"
     channel_attention: ChannelAttention = "normalised"
     global_residual: GlobalResidual = "image"
     branches: tuple[Branch, Branch] = ("cswa", "isca")
@@ -132,6 +139,11 @@ class MPTConfig:
     def paper(cls, in_channels: int = 3) -> MPTConfig:
         """The paper's configuration: 19.80 M parameters (section 4.2)."""
         return cls(in_channels=in_channels)
+
+    @classmethod
+    def released(cls, in_channels: int = 3) -> MPTConfig:
+        """The paper's configuration with the arithmetic of the authors' released code, of their checkpoints."""
+        return cls(in_channels=in_channels, window_attention="cosine", window_pairing="raster", fefn_shortcut="x2")
 
     @classmethod
     def compact(cls, in_channels: int = 1) -> MPTConfig:
@@ -166,6 +178,22 @@ class MPTConfig:
             for scale in scales:
                 rule = math.lcm(rule, round(self.window / scale) * 2**stage)
         return rule * self.stem
+
+    def describe(self) -> str:
+        """In a line, for people."""
+        arithmetic = {"raster": "the released arithmetic", "location": "the paper's arithmetic"}[self.window_pairing]
+        scales = " | ".join(",".join(f"1/{round(1 / s)}" if s < 1 else "1" for s in stage) for stage in self.scales)
+        return f"Multi-Pyramid Transformer, {self.in_channels} channels, {arithmetic}, scales {scales}"
+
+    @property
+    def pools_channels(self) -> bool:
+        """Whether tiles share the channel attention of their plane (`ChannelPool`)."""
+        return True
+
+    @property
+    def tiles_agree(self) -> bool:
+        """Whether tiles can be restored as their whole plane would be: not where windows are paired by number."""
+        return self.window_pairing == "location" or all(scale == 1 for scales in self.scales for scale in scales)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, numbers and strings, for JSON and TOML; `from_dict` reads it back."""

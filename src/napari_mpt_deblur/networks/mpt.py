@@ -52,6 +52,7 @@ def _attention(config: MPTConfig, kind: Branch, dim: int, heads: int, scale: flo
         config.down_sampling,
         config.down_projection,
         config.np_conv,
+        config.window_pairing,
     )
 
 

@@ -1,4 +1,4 @@
-"""The network variants of the paper's ablations (Tables 3, 4, 9 and 10), by name; no torch."""
+"""The network variants of the paper's ablations (Tables 3, 4, 9 and 10) and of its released code, by name; no torch."""
 
 from __future__ import annotations
 
@@ -10,8 +10,16 @@ from typing import Any, get_args
 
 from napari_mpt_deblur.errors import ModelError
 from napari_mpt_deblur.networks.config import Activate, MPTConfig, Shortcut
+from napari_mpt_deblur.networks.spandrel_config import SpandrelConfig, network_from_dict
 
-BASES = MappingProxyType({"paper": MPTConfig.paper, "compact": MPTConfig.compact, "tiny": MPTConfig.tiny})
+BASES = MappingProxyType(
+    {
+        "paper": MPTConfig.paper,
+        "released": MPTConfig.released,
+        "compact": MPTConfig.compact,
+        "tiny": MPTConfig.tiny,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -94,8 +102,26 @@ _SCALES: dict[str, Variant] = {
     "table10-v3": Variant("finer scales", {"scales": (_QUARTERS, _HALVES, _HALVES, _HALVES)}),
 }
 
+_RELEASED: dict[str, Variant] = {
+    "released": Variant(
+        "the arithmetic of the authors' released code",
+        {
+            "window_attention": "cosine",
+            "window_pairing": "raster",
+            "channel_attention": "normalised",
+            "fefn_shortcut": "x2",
+        },
+    ),
+}
+
 VARIANTS: Mapping[str, Variant] = MappingProxyType(
-    {"baseline": Variant("the network as it is")} | _BRANCHES | _FEED_FORWARD | _FIGURE_8 | _WINDOWS | _SCALES
+    {"baseline": Variant("the network as it is")}
+    | _RELEASED
+    | _BRANCHES
+    | _FEED_FORWARD
+    | _FIGURE_8
+    | _WINDOWS
+    | _SCALES
 )
 
 
@@ -121,19 +147,19 @@ def network_variant(name: str, base: MPTConfig | None = None) -> MPTConfig:
     return _known(VARIANTS, name, "variant").of(base or MPTConfig())
 
 
-def network_from_settings(values: Any) -> MPTConfig:
+def network_from_settings(values: Any) -> MPTConfig | SpandrelConfig:
     """A network from the settings that a person writes, in a training configuration's table ``[network]``.
 
     Besides the names of `MPTConfig`, ``base`` begins with one of `BASES` instead of the defaults, and ``variant``
-    makes a variant of the result.
+    makes a variant of the result. With ``architecture`` they are those of `SpandrelConfig`.
 
     Raises
     ------
     ModelError
         If a name is unknown or a value is not accepted.
     """
-    if not isinstance(values, dict):
-        return MPTConfig.from_dict(values)
+    if not isinstance(values, dict) or "architecture" in values:
+        return network_from_dict(values)
     values = dict(values)
     variant, base = values.pop("variant", "baseline"), values.pop("base", None)
     if base is not None:

@@ -98,9 +98,11 @@ class Deblurrer:
         if len(plan.tiles) == 1:
             forwards = -(-groups // batch)
         else:
-            side, offsets = self.settings.samples(plan)
-            pixels += side**2 * len(offsets)
-            forwards = groups * (1 + -(-tiles // batch))
+            forwards = groups * -(-tiles // batch)
+            if self.model.config.network.pools_channels:
+                side, offsets = self.settings.samples(plan)
+                pixels += side**2 * len(offsets)
+                forwards += groups
         return Estimate(tiles * groups, forwards, pixels * groups / 1e6, self.settings.memory_bytes(plan))
 
     def pace(self) -> float:
@@ -182,7 +184,8 @@ class Deblurrer:
         if normalization is None:  # reading a lazy image takes its time: whoever drives may stop between planes
             measuring = replace(start, measuring=True)
             yield measuring
-            normalization = yield from normalization_steps(request.view, self.model.config.percentiles, step=measuring)
+            rule = self.model.config.intensity_rule
+            normalization = yield from normalization_steps(request.view, rule, step=measuring)
         yield start
         if out is None:
             out = np.empty(request.shape, request.dtype)
@@ -193,12 +196,13 @@ class Deblurrer:
         record = self._record(request, normalization, scaling, session, time.perf_counter() - started)
         return Restored(out, record)
 
-    @staticmethod
     def _reader(
-        request: Request, normalization: Normalization, scaling: PlaneScaling, write: Callable[..., None]
+        self, request: Request, normalization: Normalization, scaling: PlaneScaling, write: Callable[..., None]
     ) -> Callable[[PlaneGroup], PlanePixels | ReducedPixels]:
         def prepare(group: PlaneGroup) -> PlanePixels | ReducedPixels:
-            pixels = PlanePixels(request.view, group, normalization, request.region, request.dtype, write)
+            pixels = PlanePixels(
+                request.view, group, normalization, request.region, request.dtype, write, clip=self.model.config.clips
+            )
             return pixels if scaling.factor == 1 else ReducedPixels(pixels, scaling)
 
         return prepare
@@ -223,12 +227,13 @@ class Deblurrer:
             "nucleus_diameter_px": view.nucleus_diameter_px,
             "reduced_by": scaling.factor,
             "normalization": normalization.to_dict(),
+            "clipped": self.model.config.clips,
             "tiles": session.plan.to_dict()
             | {"batch": settings.batch_for(session.plan), "max_pixels": settings.max_pixels},
             "channel_statistics": session.channel_statistics,
             "device": settings.device,
             "precision": settings.precision,
-            "notes": list(session.notes),
+            "notes": session.all_notes,
             "versions": _versions(),
             "seconds": round(seconds, 3),
         }

@@ -6,6 +6,7 @@ import torch
 
 from napari_mpt_deblur.checkpoints.loading import torch_device
 from napari_mpt_deblur.errors import DeviceError
+from napari_mpt_deblur.networks.build import NetworkConfig
 from napari_mpt_deblur.networks.config import MPTConfig
 
 _PRECISIONS = {
@@ -46,11 +47,12 @@ def available_precisions(device: str) -> tuple[str, ...]:
     return _PRECISIONS[device.partition(":")[0]]
 
 
-def pick_precision(name: str, device: str) -> str:
+def pick_precision(name: str, device: str, network: NetworkConfig | None = None) -> str:
     """The precision that a name stands for on a device.
 
     ``"auto"`` is the faster one where it changes results by less than 50 dB PSNR shows: bfloat16 on CPUs that compute
-    with it natively and on CUDA devices that do, float16 on older ones, float32 elsewhere.
+    with it natively and on CUDA devices that do, float16 on older ones, float32 elsewhere and for networks of others',
+    of which it is not known what half precision changes.
 
     Raises
     ------
@@ -59,6 +61,8 @@ def pick_precision(name: str, device: str) -> str:
     """
     offered = available_precisions(device)
     if name == "auto":
+        if network is not None and not isinstance(network, MPTConfig):
+            return "float32"
         return _fast_precision(device)
     if name not in offered:
         raise DeviceError(
@@ -67,14 +71,16 @@ def pick_precision(name: str, device: str) -> str:
     return name
 
 
-def bytes_per_pixel(config: MPTConfig, precision: str) -> float:
+def bytes_per_pixel(config: NetworkConfig, precision: str) -> float:
     """Peak memory of a forward pass for each pixel of its input; measured, see benchmarks/README.md."""
+    if not isinstance(config, MPTConfig):
+        return config.bytes_per_px
     widest = max(dim / 4**stage for stage, dim in enumerate(config.dims)) / config.stem**2
     share = 1.0 if precision == "float32" else 0.65
     return 4 * widest * (24 + 5 * config.expansion) * share
 
 
-def tile_budget_px(config: MPTConfig, device: str, precision: str) -> int:
+def tile_budget_px(config: NetworkConfig, device: str, precision: str) -> int:
     """Most pixels of one automatic tile."""
     kind = device.partition(":")[0]
     budget = _CPU_BUDGET_BYTES

@@ -90,6 +90,8 @@ class PlanePixels(PlaneReader):
     dtype : numpy dtype
         Of the result.
     write : callable
+    clip : bool
+        Whether restored values are clipped to 0..1, as the model's authors do.
     """
 
     def __init__(
@@ -100,9 +102,10 @@ class PlanePixels(PlaneReader):
         region: Region,
         dtype: np.dtype,
         write: Writer,
+        clip: bool = False,
     ) -> None:
         super().__init__(view, group, normalization)
-        self.region, self._dtype, self._write = region, dtype, write
+        self.region, self._dtype, self._write, self._clip = region, dtype, write, clip
         self._constant = {
             plane: normalization.is_flat(plane.channel) or _is_constant(pixels)
             for plane, pixels in dict(zip(group, self._pixels, strict=True)).items()
@@ -117,6 +120,7 @@ class PlanePixels(PlaneReader):
         """Take restored values, (C, rows, width of the region) float32, from `first_row` of the plane on."""
         y0, x0, _, x1 = self.region
         place = np.s_[first_row : first_row + values.shape[1], x0:x1]
+        values = values.clip(0, 1) if self._clip else values
         shared = len(self._constant) < len(self._group)  # one grey plane in several channels
         for channel, plane in enumerate(self._constant):
             pixels = self._pixels[channel][place]

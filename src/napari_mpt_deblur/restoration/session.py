@@ -59,6 +59,12 @@ class Session:
         self._use(settings)
 
     @property
+    def all_notes(self) -> list[str]:
+        """`notes`, and what the user should know of the tiles."""
+        agree = len(self.plan.tiles) == 1 or self.settings.network.tiles_agree
+        return self.notes + ([] if agree else ["in tiles, which this network restores otherwise than a whole plane"])
+
+    @property
     def tiles_per_plane(self) -> int:
         return len(self._tiles)
 
@@ -67,6 +73,8 @@ class Session:
         """Where the channel attention takes its statistics from, in words."""
         if len(self.plan.tiles) == 1:
             return "whole plane"
+        if not self.settings.network.pools_channels:
+            return "each tile's own"
         side, offsets = self.settings.samples(self.plan)
         return f"pooled over {len(offsets)} samples of {side} x {side} pixels of each plane"
 
@@ -126,7 +134,7 @@ class Session:
     def _tiled(self, runner: Runner, plane: Pixels) -> Iterator[int]:
         """One plane of several tiles; yields the number of tiles done, after every batch but the last."""
         plan = self.plan
-        pool = self._measure(runner, plane)
+        pool = self._measure(runner, plane) if self.settings.network.pools_channels else None
         blender: Blender | None = None
         done = 0
         for few, finish in self._passes(runner, plane, pool):
@@ -140,7 +148,9 @@ class Session:
             if done < len(self._tiles):
                 yield done
 
-    def _passes(self, runner: Runner, plane: Pixels, pool: ChannelPool) -> Iterator[tuple[tuple[Tile, ...], Finish]]:
+    def _passes(
+        self, runner: Runner, plane: Pixels, pool: ChannelPool | None
+    ) -> Iterator[tuple[tuple[Tile, ...], Finish]]:
         """Batches of tiles, each begun; where the device computes by itself, the next is begun before one is given."""
         plan, batch = self.plan, self.settings.batch_for(self.plan)
         begun: deque[tuple[tuple[Tile, ...], Finish]] = deque()

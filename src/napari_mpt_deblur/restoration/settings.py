@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from napari_mpt_deblur.errors import ParameterError
-from napari_mpt_deblur.networks.config import MPTConfig
+from napari_mpt_deblur.networks.build import NetworkConfig
 from napari_mpt_deblur.restoration.devices import (
     batch_budget_px,
     bytes_per_pixel,
@@ -29,7 +29,7 @@ class Settings:
 
     Attributes
     ----------
-    network : MPTConfig
+    network : MPTConfig or SpandrelConfig
     device, precision : str
         Resolved, not "auto".
     max_pixels : int
@@ -40,7 +40,7 @@ class Settings:
         Tiles in one forward pass; None chooses.
     """
 
-    network: MPTConfig
+    network: NetworkConfig
     device: str
     precision: str
     max_pixels: int
@@ -50,7 +50,7 @@ class Settings:
     @classmethod
     def of(
         cls,
-        network: MPTConfig,
+        network: NetworkConfig,
         device: str,
         precision: str,
         tile_px: int | tuple[int, int] | None = None,
@@ -58,7 +58,7 @@ class Settings:
         max_pixels: int | None = None,
     ) -> Settings:
         """Settings for a device; `precision` may be "auto"."""
-        precision = pick_precision(precision, device)
+        precision = pick_precision(precision, device, network)
         most = tile_budget_px(network, device, precision) if max_pixels is None else max_pixels
         return cls(network, device, precision, most, tile_px, batch)
 
@@ -118,6 +118,8 @@ class Settings:
         return None
 
     def _sampled_pixels(self, plan: TilePlan) -> int:
+        if not self.network.pools_channels:
+            return 0
         side, offsets = self.samples(plan)
         return side**2 * len(offsets)
 

@@ -11,6 +11,7 @@ import tomli_w
 
 from napari_mpt_deblur.errors import DeblurError, TrainingError
 from napari_mpt_deblur.networks.config import MPTConfig
+from napari_mpt_deblur.networks.spandrel_config import SpandrelConfig
 from napari_mpt_deblur.networks.variants import network_from_settings
 from napari_mpt_deblur.training.checks import build, number, one_of, share, whole
 from napari_mpt_deblur.training.contrast_config import ContrastConfig, Method
@@ -25,7 +26,7 @@ class TrainingConfig:
 
     Parameters
     ----------
-    network : MPTConfig
+    network : MPTConfig or SpandrelConfig
     simulation : SimulationConfig
         Used where pairs are made of sharp images.
     contrast : ContrastConfig
@@ -67,7 +68,7 @@ class TrainingConfig:
         If a value is not accepted.
     """
 
-    network: MPTConfig = field(default_factory=MPTConfig.compact)
+    network: MPTConfig | SpandrelConfig = field(default_factory=MPTConfig.compact)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)
     contrast: ContrastConfig = field(default_factory=ContrastConfig)
     iterations: int = 20000
@@ -130,7 +131,7 @@ class TrainingConfig:
         )
 
     @classmethod
-    def fine_tuning(cls, network: MPTConfig, method: Method = "pixel") -> TrainingConfig:
+    def fine_tuning(cls, network: MPTConfig | SpandrelConfig, method: Method = "pixel") -> TrainingConfig:
         """A model that exists brought to an image at hand, in minutes on a CPU."""
         side = network.size_multiple * max(1, 128 // network.size_multiple)
         return cls(
@@ -178,7 +179,7 @@ class TrainingConfig:
             raise TrainingError(f"The training configuration is not valid: {error}") from error
 
     @classmethod
-    def from_toml(cls, path: str | Path, network: MPTConfig | None = None) -> TrainingConfig:
+    def from_toml(cls, path: str | Path, network: MPTConfig | SpandrelConfig | None = None) -> TrainingConfig:
         """A configuration from a TOML file; see `from_dict`. `network`, where given, is the one it is to have."""
         try:
             values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -204,7 +205,7 @@ class TrainingConfig:
                 raise TrainingError(f"patch_px must be multiples of {multiple} for this network: {near}, not {patch}.")
 
 
-def _check_same(described: MPTConfig, given: MPTConfig, path: str | Path) -> None:
+def _check_same(described: MPTConfig | SpandrelConfig, given: MPTConfig | SpandrelConfig, path: str | Path) -> None:
     if described.in_channels != given.in_channels:
         raise TrainingError(
             f"{path} describes a network of {described.in_channels} channels, the model to start from has "

@@ -43,8 +43,6 @@ class TrainingData:
         Of another domain, and perhaps another number of channels.
     nucleus_px : tuple of float or None
         Diameters of nuclei that the pairs cover, where they are drawn for it.
-    percentiles : tuple of float
-        Of each image, which are 0 and 1.
     notes : tuple of str
         What the user should know, a sentence each.
     record : dict
@@ -56,7 +54,6 @@ class TrainingData:
     unlabelled: Images | None = None
     extra: Pairs | None = None
     nucleus_px: tuple[float, float] | None = None
-    percentiles: tuple[float, float] = (1.0, 99.8)
     notes: tuple[str, ...] = ()
     record: dict[str, Any] = field(default_factory=dict)
 

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from napari_mpt_deblur.networks.mpt import MPT
 from napari_mpt_deblur.restoration.devices import bytes_per_pixel, pick_device
 from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.data import TrainingData
@@ -105,7 +104,7 @@ def _wait(device: torch.device) -> None:
 
 
 @contextmanager
-def _kept_bytes(network: MPT) -> Iterator[list[int]]:
+def _kept_bytes(network: nn.Module) -> Iterator[list[int]]:
     """Counts the memory that passes keep for their gradients, weights left out."""
     own = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
     seen: set[int] = set()

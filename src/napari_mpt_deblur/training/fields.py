@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_mpt_deblur.errors import DeblurError, TrainingError
 from napari_mpt_deblur.images import ImageView, Normalization, PlaneIndex, measure_normalization
+from napari_mpt_deblur.images.statistics import IntensityRule
 from napari_mpt_deblur.restoration.planes import PlaneGroup, PlaneReader, plane_groups
 from napari_mpt_deblur.training.request import ImageSource
 
@@ -43,7 +44,7 @@ class Field:
         cls,
         source: ImageSource,
         channels: int,
-        percentiles: tuple[float, float] = (1.0, 99.8),
+        rule: IntensityRule = (1.0, 99.8),
         *,
         colours_together: bool = False,
     ) -> Field:
@@ -54,8 +55,8 @@ class Field:
         source : ImageSource
         channels : int
             The network's: its inputs are the Deblurrer's for this image.
-        percentiles : tuple of float
-            Which become 0 and 1.
+        rule : tuple of float or "full"
+            Which grey levels become 0 and 1, see `measure_normalization`.
         colours_together : bool
             Keep the colours of an RGB image together whatever the network's channels, for `to_channels`.
 
@@ -73,7 +74,7 @@ class Field:
         if not together and channels > 1 and not view.sample_count:
             groups = tuple(group[:1] for group in groups)  # `to_channels` repeats them
         _check_finite(source.name, view)
-        normalization = measure_normalization(view, percentiles)
+        normalization = measure_normalization(view, rule)
         if all(normalization.is_flat(channel) for channel in range(view.channel_count)):
             raise TrainingError(f"Cannot train on {source.name}: all its pixels are the same.")
         return cls(source.name, view, groups, normalization)

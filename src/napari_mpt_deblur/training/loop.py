@@ -17,7 +17,7 @@ from torch import Tensor
 from napari_mpt_deblur.checkpoints import Model, ModelConfig, save_model
 from napari_mpt_deblur.errors import TrainingError
 from napari_mpt_deblur.images.atomic import make_folder
-from napari_mpt_deblur.networks.mpt import MPT
+from napari_mpt_deblur.networks.build import new_network
 from napari_mpt_deblur.restoration.devices import pick_precision
 from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.contrastive import to_channels
@@ -60,7 +60,7 @@ class Trainer:
         self.config, self.folder, self.data = config, Path(folder), data
         self.device, self.start = torch.device(device), start
         torch.manual_seed(config.seed)
-        self.network = MPT(config.network)
+        self.network = new_network(config.network)
         # what came before this configuration: the model started from, and stages that were resumed otherwise
         self.history: list[dict[str, Any]] = []
         if start is not None:
@@ -141,11 +141,12 @@ class Trainer:
     def precision(self) -> str:
         """Of the network's passes."""
         # float16 would need its loss scaled
-        return "bfloat16" if pick_precision(self.config.precision, str(self.device)) == "bfloat16" else "float32"
+        picked = pick_precision(self.config.precision, str(self.device), self.config.network)
+        return "bfloat16" if picked == "bfloat16" else "float32"
 
     def describe(self) -> ModelConfig:
         """What the weights are, for their file."""
-        start, percentiles = self.start, list(self.data.percentiles)
+        start = self.start.config if self.start else ModelConfig(self.config.network)
         measured = {"before": self.before, "after": self.last}
         recipe = {
             "iterations": self.iteration,
@@ -154,8 +155,8 @@ class Trainer:
             "figures": {name: asdict(scores) for name, scores in measured.items() if scores is not None},
             "history": self.history,
         }
-        known = self.data.nucleus_px or (start.config.nucleus_diameter_px if start else None)
-        return ModelConfig(self.config.network, {"percentiles": percentiles}, known, training=recipe)
+        known = self.data.nucleus_px or start.nucleus_diameter_px
+        return ModelConfig(self.config.network, start.normalization, known, training=recipe)
 
     def save(self) -> None:
         """Write the state that `resume` reads and the last weights, each whole or not at all.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from napari_mpt_deblur.errors import TrainingError
+from napari_mpt_deblur.images.statistics import IntensityRule
 from napari_mpt_deblur.training.areas import Area, whole_planes
 from napari_mpt_deblur.training.config import SimulationConfig, TrainingConfig
 from napari_mpt_deblur.training.data import Pairs, Patches, TrainingData
@@ -46,32 +47,30 @@ class _Opened:
     areas: dict[Hashable, list[Area]] = field(default_factory=dict)
 
 
-def open_data(request: TrainingRequest, config: TrainingConfig, percentiles: tuple[float, float]) -> TrainingData:
+def open_data(request: TrainingRequest, config: TrainingConfig, rule: IntensityRule) -> TrainingData:
     """Read and check all images of a request.
 
     Parameters
     ----------
     request : TrainingRequest
     config : TrainingConfig
-    percentiles : tuple of float
-        Of each image, which become 0 and 1: those of the model that is trained.
+    rule : tuple of float or "full"
+        Which grey levels of each image become 0 and 1: as for the model that is trained.
 
     Raises
     ------
     DeblurError
         If an image cannot be read or trained on; the message names it.
     """
-    pairs = _open_pairs(request.pairs, config, percentiles)
+    pairs = _open_pairs(request.pairs, config, rule)
     record: dict[str, Any] = {"pairs": pairs.record}
     unlabelled = extra = None
     if request.unlabelled:
-        unlabelled, record["unlabelled"] = _open_unlabelled(request.unlabelled, config, percentiles, pairs.areas)
+        unlabelled, record["unlabelled"] = _open_unlabelled(request.unlabelled, config, rule, pairs.areas)
     if request.extra is not None:
-        opened = _open_pairs(request.extra, config, percentiles, extra=True)
+        opened = _open_pairs(request.extra, config, rule, extra=True)
         extra, record["extra"] = opened.train, opened.record
-    return TrainingData(
-        pairs.train, pairs.validation, unlabelled, extra, pairs.nucleus_px, percentiles, tuple(pairs.notes), record
-    )
+    return TrainingData(pairs.train, pairs.validation, unlabelled, extra, pairs.nucleus_px, tuple(pairs.notes), record)
 
 
 def synthetic_data(train: list[SharpImage], validation: list[SharpImage], config: TrainingConfig) -> TrainingData:
@@ -82,16 +81,14 @@ def synthetic_data(train: list[SharpImage], validation: list[SharpImage], config
     return TrainingData(pairs, _held_out_defocus(validation, config), nucleus_px=config.simulation.nucleus_px)
 
 
-def _open_pairs(
-    source: PairSource, config: TrainingConfig, percentiles: tuple[float, float], *, extra: bool = False
-) -> _Opened:
+def _open_pairs(source: PairSource, config: TrainingConfig, rule: IntensityRule, *, extra: bool = False) -> _Opened:
     if isinstance(source, SharpImages):
         return _open_sharp(source, config, extra)
 
     def fields(images: Sequence[ImageSource]) -> list[Field]:
         if not images:
             raise TrainingError("There is no image to train on: name at least one.")
-        return [Field.of(image, config.network.in_channels, percentiles, colours_together=extra) for image in images]
+        return [Field.of(image, config.network.in_channels, rule, colours_together=extra) for image in images]
 
     if isinstance(source, OpenLayer):
         return _open_layer(source, fields([source.image])[0], config)
@@ -157,11 +154,11 @@ def _held_out_defocus(images: list[SharpImage], config: TrainingConfig, *, keep_
 def _open_unlabelled(
     sources: Sequence[ImageSource],
     config: TrainingConfig,
-    percentiles: tuple[float, float],
+    rule: IntensityRule,
     taken: dict[Hashable, list[Area]],
 ) -> tuple[UnlabelledImages, dict[str, Any]]:
     """Of images that are validated on, too, only what is trained on."""
-    fields = [Field.of(source, config.network.in_channels, percentiles) for source in sources]
+    fields = [Field.of(source, config.network.in_channels, rule) for source in sources]
     areas: list[Area] = []
     for number, (source, one) in enumerate(zip(sources, fields, strict=True)):
         whole = whole_planes(number, one, max(config.patch_px))

@@ -3,47 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from napari_mpt_deblur.checkpoints import available_models, load_model, save_model, user_folder
+from napari_mpt_deblur.checkpoints import check_name, load_model, save_model
 from napari_mpt_deblur.checkpoints.config import ModelConfig
-from napari_mpt_deblur.checkpoints.safetensors_file import SUFFIX
-from napari_mpt_deblur.errors import ParameterError
-from napari_mpt_deblur.images.atomic import atomic_path, check_creatable, check_writable, make_folder
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?")  # no file names on Windows
-
-
-def check_name(name: str, *, overwrite: bool = False) -> Path:
-    """Where a model of that name will lie.
-
-    Raises
-    ------
-    ParameterError
-        If it cannot be a file's name, a bundled model has it, or (without `overwrite`) one of the user's.
-    FileError
-        If the user's folder refuses files.
-    """
-    if not _NAME.fullmatch(name) or name.endswith(SUFFIX) or _RESERVED.fullmatch(name):
-        raise ParameterError(
-            f"{name[:80]!r} cannot be a model's name: "
-            f"use letters, digits, dots, dashes and underscores, without {SUFFIX}."
-        )
-    for info in available_models():
-        if info.name.casefold() == name.casefold() and (info.bundled or not overwrite):
-            whose = "A bundled model" if info.bundled else "One of your models"
-            raise ParameterError(f"{whose} is called {info.name}: choose another name.")
-    path = user_folder() / f"{name}{SUFFIX}"
-    if path.parent.exists():
-        check_writable(path, overwrite=True)
-    else:
-        check_creatable(path)
-    return path
+from napari_mpt_deblur.images.atomic import atomic_path, make_folder
 
 
 def publish(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from napari_mpt_deblur.errors import TrainingError
 from napari_mpt_deblur.evaluation.metrics import psnr, ssim
-from napari_mpt_deblur.networks.config import MPTConfig
+from napari_mpt_deblur.networks.build import NetworkConfig
 from napari_mpt_deblur.training.contrastive import to_channels
 from napari_mpt_deblur.training.data import Patches
 from napari_mpt_deblur.training.events import Scores
@@ -19,7 +19,7 @@ _BEST_DB = 100.0  # of images that are equal
 
 
 def validate(
-    restore: Callable[[Tensor], Tensor], pairs: Sequence[Patches], network: MPTConfig, iteration: int
+    restore: Callable[[Tensor], Tensor], pairs: Sequence[Patches], network: NetworkConfig, iteration: int
 ) -> Scores:
     """Means over held-out pairs; peak 1.
 
@@ -29,7 +29,7 @@ def validate(
         (1, C, H, W) with sides that the network accepts, to the same.
     pairs : sequence of (Tensor, Tensor)
         Blurred and sharp, (1, C, H, W) of any size: padded by reflection for the network, as the Deblurrer does.
-    network : MPTConfig
+    network : MPTConfig or SpandrelConfig
     iteration : int
         For the record.
 
