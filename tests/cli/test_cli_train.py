@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -163,6 +164,7 @@ def test_restart_forgets_the_run_before(run: Any, images: Path, tmp_path: Path) 
         (("--layer", "flat.tif", "--validation", "images"), 2, "sharp images only"),
         (("--layer", "flat.tif"), 1, "all its pixels are the same"),
         (("--pairs", "images", "images/1.tif"), 1, "do not match by name"),
+        (("--pairs", "images", "images"), 1, "is both the blurred and the sharp image"),
         (("--pairs", "images", "empty"), 1, "holds no image"),
         (("--stack", "images/0.tif"), 1, "no stack through focus"),
         (("images", "--method", "efcrex"), 2, "needs unlabelled images"),
@@ -256,7 +258,8 @@ def test_each_source_is_what_its_option_says(images: Path, tmp_path: Path) -> No
     first, second = images / "0.tif", images / "1.tif"
     assert isinstance(request(images).pairs, SharpImages)
     assert isinstance(request("--stack", first, second).pairs, FocusStacks)
-    pairs = request("--pairs", images, images, "--axes", "YX").pairs
+    sharp = shutil.copytree(images, tmp_path / "sharp")
+    pairs = request("--pairs", images, sharp, "--axes", "YX").pairs
     assert isinstance(pairs, ImagePairs)
     assert [image.axes for image in pairs.sharp] == ["YX"] * 3
     for option in ("--layer", "--images"):

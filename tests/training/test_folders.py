@@ -1,7 +1,5 @@
 """Which files a run trains on, which are held out, and which belong together."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import tifffile
@@ -64,10 +62,27 @@ def test_folders_that_do_not_match_are_refused_by_name(tmp_path):
         match_by_name(blurred, sharp)
 
 
+def test_folders_of_one_image_each_are_matched_by_name_too(tmp_path):
+    blurred, sharp = _write(tmp_path / "blurred", "a.tif"), _write(tmp_path / "sharp", "b.tif")
+    for sides in ((blurred, sharp), (f"{blurred}/*.tif", f"{sharp}/*.tif"), (blurred, sharp / "b.tif")):
+        with pytest.raises(TrainingError, match=r"a\.tif has no partner in"):
+            match_by_name(*sides)
+    _write(sharp, "a.tif")
+    (sharp / "b.tif").unlink()
+    assert len(match_by_name(blurred, sharp).sharp) == 1
+
+
+def test_an_image_is_not_its_own_partner(tmp_path):
+    folder = _write(tmp_path / "blurred", "a.tif", "b.tif")
+    for image in (folder, folder / "a.tif"):
+        with pytest.raises(TrainingError, match=r"a\.tif is both the blurred and the sharp image"):
+            match_by_name(image, image)
+
+
 def test_an_empty_folder_and_a_missing_one_are_refused(tmp_path):
     blurred, empty = _write(tmp_path / "blurred", "a.tif"), tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(FileError, match="empty holds no image"):
         match_by_name(blurred, empty)
     with pytest.raises(FileError, match="no such file"):
-        match_by_name(blurred, Path(tmp_path / "missing.tif")).sharp[0].open()
+        match_by_name(blurred, tmp_path / "missing.tif")

@@ -52,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--start-from",
         metavar="MODEL",
         help="begin with this model's weights (name or path) and its network, where the folder holds no run yet "
-        f"(default: random weights; with --layer, {DEFAULT_MODEL})",
+        f"(default: random weights; with --layer and no --config, {DEFAULT_MODEL})",
     )
     how.add_argument(
         "--method", choices=tuple(METHODS), help="; ".join(f"{name}: {text}" for name, text in METHODS.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from napari_mpt_deblur.errors import TrainingError
+from napari_mpt_deblur.errors import FileError, TrainingError
 from napari_mpt_deblur.images.files import find_images
 from napari_mpt_deblur.training.request import ImagePairs, ImageSource
 
@@ -46,6 +46,8 @@ def hold_out(images: Sequence[ImageSource], every: int = 10) -> tuple[list[Image
 def match_by_name(blurred: str | Path, sharp: str | Path, axes: str | None = None) -> ImagePairs:
     """Two files, or the files of two folders (or patterns, or lists) whose names are the same but for the suffix.
 
+    Two files that are named themselves are a pair whatever their names.
+
     Parameters
     ----------
     blurred, sharp : str or Path
@@ -57,10 +59,14 @@ def match_by_name(blurred: str | Path, sharp: str | Path, axes: str | None = Non
     FileError
         If one of them does not exist or holds no image.
     TrainingError
-        If a file has no partner.
+        If a file has no partner, or is its own.
     """
     sides = [list_images([blurred]), list_images([sharp])]
-    if len(sides[0]) == len(sides[1]) == 1:
+    single = [Path(name) if [Path(name)] == side else None for name, side in zip((blurred, sharp), sides, strict=True)]
+    for path in single:
+        if path is not None and not path.exists():
+            raise FileError(f"Cannot read {path}: no such file or folder; check the name.")
+    if None not in single:
         pairs = [(sides[0][0], sides[1][0])]
     else:
         first, second = (_by_stem(side) for side in sides)
@@ -73,6 +79,9 @@ def match_by_name(blurred: str | Path, sharp: str | Path, axes: str | None = Non
                     f"{mine[alone[0]].name} has no partner in {there}{more}."
                 )
         pairs = [(first[stem], second[stem]) for stem in sorted(first)]
+    for first_path, second_path in pairs:
+        if first_path.resolve() == second_path.resolve():
+            raise TrainingError(f"{first_path} is both the blurred and the sharp image: name two that differ.")
     columns = zip(*pairs, strict=True)
     return ImagePairs(*(tuple(ImageSource.of_file(path, axes) for path in column) for column in columns))
 
