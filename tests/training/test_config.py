@@ -65,6 +65,13 @@ def test_a_method_says_what_it_needs(method, unlabelled, extra, passes):
     assert (contrast.needs_unlabelled, contrast.needs_extra_pairs, contrast.passes) == (unlabelled, extra, passes)
 
 
+def test_one_patch_side_needs_no_brackets(tmp_path):
+    path = tmp_path / "c.toml"
+    path.write_text("patch_px = 256\nbatch = 2\n[contrast]\nkernels_px = 5\n")
+    config = TrainingConfig.from_toml(path)
+    assert (config.patch_px, config.batch, config.contrast.kernels_px) == ((256,), (2,), (5,))
+
+
 def test_a_patch_that_does_not_fit_is_answered_with_those_that_do():
     with pytest.raises(TrainingError, match="multiples of 128 for this network: 128 or 256, not 200"):
         TrainingConfig(patch_px=(200,), batch=(1,))
@@ -124,6 +131,9 @@ def test_a_base_model_of_other_channels_is_told_apart_from_another_network(tmp_p
         ("scaled = 2", "share"),
         ("flips = 1", "true or false"),
         ("[simulation]\nphotons = [5]", "low and a high"),
+        ("[simulation]\nphotons = 5", "photons must be a low and a high number"),
+        ("patch_px = '128'\nbatch = 4", "patch_px must be a whole number"),
+        ("scales = 0.5", "scales must be two rising numbers"),
     ],
 )
 def test_a_config_with_a_mistake_is_refused(tmp_path, text, message):

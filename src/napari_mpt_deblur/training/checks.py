@@ -28,6 +28,11 @@ def number(value: Any, name: str, least: float = -math.inf) -> float:
     return float(value)
 
 
+def sequence(value: Any) -> tuple[Any, ...]:
+    """The values, as a tuple; one that stands alone is the only one."""
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
 def share(value: Any, name: str) -> float:
     """The value, between 0 and 1."""
     if not 0 <= number(value, name) <= 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from napari_mpt_deblur.errors import DeblurError, TrainingError
 from napari_mpt_deblur.networks.config import MPTConfig
 from napari_mpt_deblur.networks.spandrel_config import SpandrelConfig
 from napari_mpt_deblur.networks.variants import network_from_settings
-from napari_mpt_deblur.training.checks import build, number, one_of, share, whole
+from napari_mpt_deblur.training.checks import build, number, one_of, sequence, share, whole
 from napari_mpt_deblur.training.contrast_config import ContrastConfig, Method
 from napari_mpt_deblur.training.simulation_config import SimulationConfig
 
@@ -92,7 +93,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("patch_px", "batch", "scales", "betas"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            object.__setattr__(self, name, sequence(getattr(self, name)))
         self._check_patches()
         for name in ("iterations", "validate_every", "validation_pairs"):
             whole(getattr(self, name), name, 1)
@@ -147,6 +148,14 @@ class TrainingConfig:
             validate_every=50,
             validation_pairs=8,
         )
+
+    def learning_rate_at(self, iteration: int) -> float:
+        """Of an iteration, counted from 0."""
+        if iteration < self.warmup:
+            return self.learning_rate * (iteration + 1) / self.warmup
+        progress = (iteration - self.warmup) / max(1, self.iterations - self.warmup)
+        swing = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * swing
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON and TOML; `from_dict` reads it back."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from napari_mpt_deblur.errors import TrainingError
-from napari_mpt_deblur.training.checks import number, one_of, whole
+from napari_mpt_deblur.training.checks import number, one_of, sequence, whole
 
 Method = Literal["pixel", "efcr", "efcrex", "efcrex_labelled", "v1", "vex1"]
 
@@ -55,7 +55,7 @@ class ContrastConfig:
     sigma_px: float = 10.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "kernels_px", tuple(self.kernels_px))
+        object.__setattr__(self, "kernels_px", sequence(self.kernels_px))
         one_of(self.method, "method", tuple(METHODS))
         one_of(self.reduction, "reduction", ("mean", "sum"))
         number(self.beta, "beta", least=0)

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 from napari_mpt_deblur.errors import TrainingError
-from napari_mpt_deblur.training.checks import number, share, whole
+from napari_mpt_deblur.training.checks import number, sequence, share, whole
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class SimulationConfig:
 
     def __post_init__(self) -> None:
         for name in ("nucleus_px", "disc_radius_px", "numerical_aperture", "photons", "read_noise"):
-            pair = tuple(number(value, name) for value in getattr(self, name))
+            pair = tuple(number(value, name) for value in sequence(getattr(self, name)))
             if len(pair) != 2:
                 raise TrainingError(f"{name} must be a low and a high number; got {list(pair)}.")
             low, high = pair
