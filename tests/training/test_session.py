@@ -292,10 +292,42 @@ def test_restart_forgets_the_run_before(tmp_path, layer):
     assert load_model(finished.weights, "cpu").config.training["iterations"] == 1
 
 
+def test_a_restart_that_is_killed_before_it_saves_does_not_bring_the_run_before_back(tmp_path, layer):
+    request = ask(tmp_path, OpenLayer(layer))
+    drive(request)
+    for event in train(replace(request, restart=True)):
+        if isinstance(event, Started):
+            assert not [path for path in tmp_path.iterdir() if path.suffix in (".pt", ".safetensors")]
+            break
+
+
+def test_what_cannot_be_deleted_for_a_restart_is_told_in_one_line(tmp_path, layer, monkeypatch):
+    request = ask(tmp_path, OpenLayer(layer))
+    drive(request)
+    monkeypatch.setattr("pathlib.Path.unlink", lambda path, missing_ok: (_ for _ in ()).throw(OSError(13, "Denied")))
+    with pytest.raises(FileError, match=r"Cannot delete .*state\.pt of the run before: Denied; choose"):
+        drive(replace(request, restart=True))
+
+
+def test_a_learning_rate_that_is_too_high_leaves_weights_that_serve(tmp_path, layer, base_model):
+    wild = small_config(iterations=40, learning_rate=1e30, warmup=0, clip=1e30)
+    with pytest.raises(TrainingError, match="is kept: go on with a lower learning rate"):
+        drive(ask(tmp_path, OpenLayer(layer), config=wild, base=base_model))
+    with torch.no_grad():
+        restored = load_model(tmp_path / "last.safetensors", "cpu").network(torch.rand(1, 1, 16, 16))
+    assert torch.isfinite(restored).all()
+    tame = replace(wild, learning_rate=1e-4, clip=0.5)
+    _, finished = drive(ask(tmp_path, OpenLayer(layer), config=tame, base=base_model))
+    assert (finished.reason, finished.iteration) == ("done", 40)
+
+
 NAN = spots((40, 60))
+COLOUR = source("c", np.stack([spots((40, 60))] * 3, -1), "YXS")
 NAN[3, 3] = np.nan
 BAD = {
     "sizes": (lambda good: ImagePairs((good,), (source("b", spots((40, 50))),)), TrainingError, "differ in size"),
+    "colours": (lambda good: ImagePairs((COLOUR,), (good,)), TrainingError, "differ in colours"),
+    "colours, sharp": (lambda good: ImagePairs((good,), (COLOUR,)), TrainingError, "differ in colours"),
     "numbers": (lambda good: ImagePairs((good, good), (good,)), TrainingError, "2 blurred images and 1 sharp ones"),
     "fields": (lambda good: ImagePairs((good,), (source("b", spots((40, 60), 9)),)), TrainingError, "same field"),
     "small layer": (lambda good: OpenLayer(source("a", spots((12, 60)))), TrainingError, "a is too small"),
@@ -323,6 +355,15 @@ def test_bad_data_are_refused_before_any_time_is_spent(tmp_path, monkeypatch, ca
         drive(ask(tmp_path / "run", make(source("good", spots((40, 60))))))
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("array", "axes", "words"), [(np.eye(40) > 0, None, "mask"), (np.eye(40), "ZYX", "ZYX")], ids=["type", "axes"]
+)
+def test_a_file_that_is_no_such_image_is_refused_by_name(tmp_path, array, axes, words):
+    tifffile.imwrite(tmp_path / "odd.tif", array)
+    with pytest.raises(TrainingError, match=rf"Cannot train on odd\.tif: .*{words}"):
+        drive(ask(tmp_path / "run", OpenLayer(ImageSource.of_file(tmp_path / "odd.tif", axes))))
 
 
 def test_a_damaged_file_is_refused_by_name(tmp_path):

@@ -115,19 +115,61 @@ def test_training_learns_and_its_weights_load(tmp_path):
     torch.testing.assert_close(last, trainer.average.eval()(x).detach())
 
 
+def weights_of(trainer):
+    return {name: values.clone() for name, values in trainer.network.state_dict().items()}
+
+
+def assert_weights(trainer, expected):
+    assert all(torch.equal(expected[name], values) for name, values in trainer.network.state_dict().items())
+
+
 def test_a_loss_that_is_no_number_stops_the_run_and_the_good_weights_stay(make_trainer, tmp_path):
     trainer = make_trainer(small_config(), tmp_path)
-    steps = trainer.run()
+    steps, begun = trainer.run(), weights_of(trainer)
     next(steps)
     trainer.save()
     kept = trainer.last_path.read_bytes()
-    before = {name: values.clone() for name, values in trainer.network.state_dict().items()}
     trainer._batch = lambda _: Batch((torch.full((2, 1, SIDE, SIDE), torch.nan),) * 2)
-    with pytest.raises(TrainingError, match="loss is not finite at iteration 1"):
+    with pytest.raises(TrainingError, match="loss is not finite at iteration 1; what was learnt until iteration 0"):
         next(steps)
     assert not trainer.torn
     assert trainer.last_path.read_bytes() == kept
-    assert all(torch.equal(before[name], values) for name, values in trainer.network.state_dict().items())
+    assert trainer.iteration == 0
+    assert_weights(trainer, begun)
+
+
+@pytest.mark.parametrize("ema", [0.998, 0.0])
+def test_a_run_that_diverges_goes_back_to_the_weights_that_were_validated_last(train, make_trainer, tmp_path, ema):
+    """With all that belongs to them: it goes on from there as if nothing had been."""
+    config = small_config(iterations=8, ema=ema)
+    trainer = make_trainer(config, tmp_path / "diverged")
+    steps = trainer.run()
+    validated = [weights_of(trainer) for _, step in zip(range(4), steps, strict=False) if step.validation][-1]
+    next(steps)
+    with torch.no_grad():  # as too high a learning rate does: the step that breaks them is noticed by the next one
+        trainer.network.output.weight.fill_(1e38)
+    with pytest.raises(TrainingError, match="at iteration 5; what was learnt until iteration 4 is kept"):
+        next(steps)
+    assert_weights(trainer, validated)
+    trainer.save()
+    assert load_model(trainer.last_path, "cpu").config.training["iterations"] == 4
+    resumed, _ = train(config, tmp_path / "diverged")
+    whole, _ = train(config, tmp_path / "whole")
+    assert_same(resumed, whole)
+    assert resumed.best == whole.best
+
+
+def test_a_run_goes_back_where_validation_finds_no_numbers(make_trainer, tmp_path):
+    trainer = make_trainer(small_config(), tmp_path)
+    begun = weights_of(trainer)
+    trainer.step()
+    with torch.no_grad():
+        trainer.average.output.weight.fill_(torch.inf)
+    with pytest.raises(TrainingError, match="no number at iteration 1"):
+        trainer.measure()
+    assert trainer.iteration == 0
+    assert_weights(trainer, begun)
+    assert torch.isfinite(trainer.average.output.weight).all()
 
 
 def test_weights_that_compute_no_numbers_are_not_validated(make_trainer, tmp_path):
@@ -171,6 +213,16 @@ def test_scores_count_for_their_own_validation_pairs_only(train, make_trainer, t
     assert elsewhere.best is None
 
 
+def test_a_run_is_gone_on_with_as_its_settings_are_now(train, make_trainer, tmp_path):
+    first, _ = train(small_config(iterations=2, ema=0.9), tmp_path)
+    changed = small_config(ema=0.0, betas=(0.8, 0.9), weight_decay=0.3, patch_px=(2 * SIDE,))
+    resumed = make_trainer(changed, tmp_path)
+    assert resumed.resume()
+    assert [(group["betas"], group["weight_decay"]) for group in resumed.optimizer.param_groups] == [((0.8, 0.9), 0.3)]
+    assert_weights(resumed, first.network.state_dict())  # not the average that is kept no more
+    assert resumed.best is None  # what is held out leaves room for a patch
+
+
 def test_a_state_of_the_first_version_is_taken_up(train, make_trainer, tmp_path):
     train(small_config(iterations=2), tmp_path)
     saved = torch.load(tmp_path / "state.pt", weights_only=True)
@@ -198,13 +250,13 @@ def test_losses_of_one_perfect_image_and_one_that_is_off_by_two_in_half_its_pixe
     assert trainer._step(Batch((blurred, sharp))).total == pytest.approx(value, abs=1e-3)
 
 
-def test_learning_rate_warms_up_and_falls_to_its_floor(make_trainer, tmp_path):
-    trainer = make_trainer(small_config(iterations=100, warmup=10), tmp_path)
-    rates = [trainer._learning_rate(i) for i in range(101)]
+def test_learning_rate_warms_up_and_falls_to_its_floor():
+    config = small_config(iterations=100, warmup=10)
+    rates = [config.learning_rate_at(i) for i in range(101)]
     assert rates[:10] == sorted(rates[:10])
     assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert max(rates) == pytest.approx(trainer.config.learning_rate)
-    assert rates[-1] == pytest.approx(trainer.config.final_learning_rate)
+    assert max(rates) == pytest.approx(config.learning_rate)
+    assert rates[-1] == pytest.approx(config.final_learning_rate)
 
 
 @pytest.mark.parametrize("method", ["efcrex", "efcrex_labelled", "vex1"])

@@ -21,7 +21,7 @@ from napari_mpt_deblur.training.guard import no_runtime_errors
 from napari_mpt_deblur.training.loop import Trainer
 
 _PATIENCE_S = 1.0  # a first step that took longer is not timed again
-_VALUES_A_WEIGHT = 5  # weights, gradients, two moments, average
+_VALUES_A_WEIGHT = 9  # weights, gradients, two moments, average; all but gradients twice, to go back to
 _WORKING = 2.5  # times a forward pass's own peak: what the way back takes beyond what was kept; measured on a CPU
 _LIBRARY_BYTES = 10**8  # of torch's optimisers and buffers, once
 _FORWARD_SHARE = 1 / 3  # of a step's time, for one pass

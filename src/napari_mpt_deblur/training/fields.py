@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from napari_mpt_deblur.errors import DeblurError, TrainingError
+from napari_mpt_deblur.errors import DeblurError, FileError, TrainingError
 from napari_mpt_deblur.images import ImageView, Normalization, PlaneIndex, measure_normalization
 from napari_mpt_deblur.images.statistics import IntensityRule
 from napari_mpt_deblur.restoration.planes import PlaneGroup, PlaneReader, plane_groups
@@ -65,7 +65,12 @@ class Field:
         DeblurError
             If it cannot be read, is constant, holds pixels that are not finite, or does not fit the network.
         """
-        view = source.open()
+        try:
+            view = source.open()
+        except FileError:  # which names the file
+            raise
+        except DeblurError as error:
+            raise TrainingError(f"Cannot train on {source.name}: {error}") from error
         together = colours_together and view.sample_count
         try:
             groups = plane_groups(view.planes, view.sample_count if together else channels, view)

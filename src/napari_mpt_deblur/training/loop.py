@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from napari_mpt_deblur.training.contrastive import to_channels
 from napari_mpt_deblur.training.data import TrainingData
 from napari_mpt_deblur.training.events import Losses, Scores, Step
 from napari_mpt_deblur.training.objective import Batch, draw_kernels, objective
-from napari_mpt_deblur.training.state import BEST, LAST, damaged, read_state, write_state
+from napari_mpt_deblur.training.state import BEST, LAST, read_run, write_state
 from napari_mpt_deblur.training.validation import validate
 
 _KINDS, _KERNELS = 3, 5  # streams of random numbers
@@ -77,6 +76,7 @@ class Trainer:
         )
         self.iteration = 0
         self.torn = False  # whether a step was interrupted where weights, average and its number do not fit together
+        self._good: dict[str, Any] | None = None  # what to go back to when the loss is no number any more
         self.before: Scores | None = None
         self.best: Scores | None = None
         self.last: Scores | None = None
@@ -89,7 +89,7 @@ class Trainer:
             losses = self.step()
             due = self.iteration == self.config.iterations or self.iteration % self.config.validate_every == 0
             scores = self.measure() if due else None
-            yield Step(self.iteration, losses, self._learning_rate(self.iteration - 1), scores)
+            yield Step(self.iteration, losses, self.config.learning_rate_at(self.iteration - 1), scores)
 
     def step(self) -> Losses:
         """One iteration, without validation.
@@ -97,7 +97,8 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If the loss or its gradient is not finite; the weights stay as they were.
+            If the loss or its gradient is not finite. The weights that gave it are no good any more: the trainer goes
+            back to those that were validated last, or to those that this run began with.
         """
         return self._step(self._batch(self.iteration))
 
@@ -113,11 +114,15 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If what they compute is not finite.
+            If what they compute is not finite; the trainer goes back as `step` has it.
         FileError
             If the file cannot be written; what was there before stays.
         """
-        self.last = scores = self.validate()
+        try:
+            self.last = scores = self.validate()
+        except TrainingError:
+            self._go_back()
+            raise
         if self.best is None or scores.psnr > self.best.psnr:
             self.best = scores
             self._export(self.best_path)
@@ -167,15 +172,11 @@ class Trainer:
             If a file cannot be written; what was there before stays.
         """
         scores = {name: getattr(self, name) for name in ("before", "best", "last")}
-        state = {
-            "iteration": self.iteration,
+        state = self._learnt() | {
             "scores": json.dumps({name: value and asdict(value) for name, value in scores.items()}),
             "config": json.dumps(self.config.to_dict()),
             "history": json.dumps(self.history),
-            "pairs": json.dumps(self.data.record.get("pairs")),
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "pairs": self._pairs(),
         }
         write_state(self.folder, state)
         self._export(self.last_path)
@@ -191,33 +192,27 @@ class Trainer:
         TrainingError
             If the state is damaged or of another network.
         """
-        state = read_state(self.folder, self.device)
-        if state is None:
+        saved = read_run(self.folder, self.device)
+        if saved is None:
             return False
-        try:
-            saved = TrainingConfig.from_dict(json.loads(state["config"]))
-            history = json.loads(state.get("history", "[]"))
-            scores = {name: value and Scores(**value) for name, value in json.loads(state.get("scores", "{}")).items()}
-            if math.isfinite(state.get("best", math.inf)):  # of a state that knew no more than that
-                scores["best"] = Scores(state["iteration"], state["best"], math.nan, math.nan, math.nan)
-        except (ValueError, TypeError, AttributeError) as error:  # TrainingError is a ValueError
-            raise damaged(self.folder) from error
-        if saved.network != self.config.network:
+        config = saved.config
+        if config.network != self.config.network:
             raise TrainingError(f"{self.folder} holds a run of another network; choose another folder.")
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.iteration, self.history = state["iteration"], history
-        if saved != self.config:
-            self.history.append({"iterations": self.iteration, "config": saved.to_dict()})
-        same_draw = (
-            saved.simulation == self.config.simulation and saved.validation_pairs == self.config.validation_pairs
+        self._take_up(saved.learnt)
+        self.history = saved.history
+        if config != self.config:
+            self.history.append({"iterations": self.iteration, "config": config.to_dict()})
+        same_draw = all(
+            getattr(config, name) == getattr(self.config, name)
+            for name in ("simulation", "validation_pairs", "patch_px")  # what is held out leaves room for a patch
         )
-        pairs = json.dumps(self.data.record.get("pairs"))
-        if same_draw and state.get("pairs", pairs) == pairs:  # elsewhere they were measured on other pairs
-            for name, value in scores.items():
+        if same_draw and saved.pairs in (None, self._pairs()):  # elsewhere they were measured on other pairs
+            for name, value in saved.scores.items():
                 setattr(self, name, value)
         return True
+
+    def _pairs(self) -> str:
+        return json.dumps(self.data.record.get("pairs"))
 
     def _batch(self, iteration: int) -> Batch:
         config, data, contrast = self.config, self.data, self.config.contrast
@@ -239,7 +234,7 @@ class Trainer:
 
     def _step(self, batch: Batch) -> Losses:
         for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate(self.iteration)
+            group["lr"] = self.config.learning_rate_at(self.iteration)
         self.network.train()
         parts = objective(self._forward, batch, self.config.loss, self.config.contrast)
         self._check(parts.total, "loss")
@@ -247,6 +242,8 @@ class Trainer:
         parts.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         self._check(norm, "gradient")
+        if self._good is None or (self.last is not None and self.last.iteration == self.iteration):
+            self._good = copy.deepcopy(self._learnt())
         self.torn = True
         self.optimizer.step()
         self._update_average()
@@ -267,11 +264,35 @@ class Trainer:
         return restored.float().cpu()
 
     def _check(self, value: Tensor, name: str) -> None:
-        """Stops before the weights are touched."""
+        """Stops before the weights are touched, and goes back to good ones."""
         if not torch.isfinite(value):
+            at = self.iteration
+            self._go_back()
             raise TrainingError(
-                f"The {name} is not finite at iteration {self.iteration}: go on with a lower learning rate."
+                f"The {name} is not finite at iteration {at}; what was learnt until iteration {self.iteration} is "
+                "kept: go on with a lower learning rate."
             )
+
+    def _learnt(self) -> dict[str, Any]:
+        return {
+            "iteration": self.iteration,
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def _take_up(self, learnt: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(learnt["network"])
+        if self.average is not self.network:
+            self.average.load_state_dict(learnt["average"])
+        self.optimizer.load_state_dict(learnt["optimizer"])
+        for group in self.optimizer.param_groups:  # those that were saved are perhaps of another configuration
+            group |= {"betas": self.config.betas, "weight_decay": self.config.weight_decay}
+        self.iteration = learnt["iteration"]
+
+    def _go_back(self) -> None:
+        if self._good is not None:
+            self._take_up(self._good)
 
     def _export(self, path: Path) -> None:
         make_folder(path.parent)
@@ -286,11 +307,3 @@ class Trainer:
         averages: list[Tensor] = list(self.average.parameters())
         weights: list[Tensor] = list(self.network.parameters())
         torch._foreach_lerp_(averages, weights, 1 - decay)
-
-    def _learning_rate(self, iteration: int) -> float:
-        config = self.config
-        if iteration < config.warmup:
-            return config.learning_rate * (iteration + 1) / config.warmup
-        progress = (iteration - config.warmup) / max(1, config.iterations - config.warmup)
-        swing = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-        return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * swing

@@ -130,7 +130,7 @@ def _check_sizes(blurred: Field, sharp: Field) -> None:
             f"{names} differ in size ({blurred.height} x {blurred.width} and {sharp.height} x {sharp.width} pixels): "
             "a pair shows the same field at the same scale."
         )
-    if blurred.channels != sharp.channels:
+    if (blurred.channels, blurred.view.sample_count) != (sharp.channels, sharp.view.sample_count):
         raise TrainingError(f"{names} differ in colours: a pair is grey or RGB on both sides.")
     if len(sharp.groups) not in (1, len(blurred.groups)):
         raise TrainingError(

@@ -27,7 +27,7 @@ from napari_mpt_deblur.training.logs import Log
 from napari_mpt_deblur.training.loop import Trainer
 from napari_mpt_deblur.training.opening import open_data
 from napari_mpt_deblur.training.request import TrainingRequest
-from napari_mpt_deblur.training.state import check_folder, saved_iterations
+from napari_mpt_deblur.training.state import check_folder, forget_run, saved_iterations
 
 _SAVE_EVERY_S = 120.0
 Reason = Literal["done", "time", "stopped"]
@@ -116,8 +116,7 @@ def _steps(request: TrainingRequest, stop: threading.Event) -> Run:
     config, expected = _fitted(request, device)
     trainer = Trainer(config, request.folder, data, device, start)
     if request.restart:
-        for path in (trainer.best_path, trainer.last_path):
-            path.unlink(missing_ok=True)  # of the run before: not what this one comes to
+        forget_run(request.folder)
     elif trainer.resume() and trainer.iteration:
         yield Stage(f"Going on at iteration {trainer.iteration}...")
     yield Stage("Measuring the figures to begin with...")
@@ -174,8 +173,9 @@ class _Drive:
         yield from self._preview()
         steps = trainer.run()
         while self._reason() is None:
+            self._settled = False  # a step that fails may go back behind what is on disk
             step = replace(next(steps), seconds=clock.seconds)
-            self._begun, self._settled = True, False
+            self._begun = True
             self.log.add(step)
             yield from self._emit(step)
             if clock.seconds - saved > _SAVE_EVERY_S:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import torch
 
 from napari_mpt_deblur.errors import FileError, TrainingError
 from napari_mpt_deblur.images.atomic import atomic_path, check_creatable, make_folder
+from napari_mpt_deblur.training.config import TrainingConfig
+from napari_mpt_deblur.training.events import Scores
 
 STATE, LOG, BEST, LAST = "state.pt", "log.jsonl", "best.safetensors", "last.safetensors"
 _VALUES_A_WEIGHT = 2 * 4 + 3  # a state has four (weights, average, moments), a model one; the next beside the last
@@ -84,6 +88,52 @@ def read_state(folder: Path, device: torch.device | str) -> dict[str, Any] | Non
     return state
 
 
+@dataclass(frozen=True, eq=False)
+class SavedRun:
+    """What a state says.
+
+    Attributes
+    ----------
+    config : TrainingConfig
+    history : list of dict
+        What came before this configuration.
+    scores : dict of str to Scores or None
+        "before", "best" and "last".
+    pairs : str or None
+        What the pairs were; None where that is not known.
+    learnt : dict
+        "iteration", and the states of "network", "average" and "optimizer".
+    """
+
+    config: TrainingConfig
+    history: list[dict[str, Any]]
+    scores: dict[str, Scores | None]
+    pairs: str | None
+    learnt: dict[str, Any]
+
+
+def read_run(folder: Path, device: torch.device | str) -> SavedRun | None:
+    """The run that a folder holds, or None.
+
+    Raises
+    ------
+    TrainingError
+        If its state is damaged.
+    """
+    state = read_state(folder, device)
+    if state is None:
+        return None
+    try:
+        config = TrainingConfig.from_dict(json.loads(state["config"]))
+        history = json.loads(state.get("history", "[]"))
+        scores = {name: value and Scores(**value) for name, value in json.loads(state.get("scores", "{}")).items()}
+        if math.isfinite(state.get("best", math.inf)):  # of a state that knew no more than that
+            scores["best"] = Scores(state["iteration"], state["best"], math.nan, math.nan, math.nan)
+    except (ValueError, TypeError, AttributeError) as error:  # TrainingError is a ValueError
+        raise damaged(folder) from error
+    return SavedRun(config, history, scores, state.get("pairs"), state)
+
+
 def saved_iterations(folder: Path) -> int | None:
     """How many iterations the run in a folder was to have; None where there is none.
 
@@ -99,6 +149,23 @@ def saved_iterations(folder: Path) -> int | None:
         return int(json.loads(state["config"])["iterations"])
     except (ValueError, TypeError, KeyError) as error:
         raise damaged(folder) from error
+
+
+def forget_run(folder: Path) -> None:
+    """Delete the state and the weights of a run, so that nothing of it is taken for the next one's.
+
+    Raises
+    ------
+    FileError
+        If that is not allowed.
+    """
+    for name in (STATE, BEST, LAST):  # the state first: without it, what is left is no run
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise FileError(
+                f"Cannot delete {folder / name} of the run before: {error.strerror}; choose another folder."
+            ) from error
 
 
 def damaged(folder: Path) -> TrainingError:
