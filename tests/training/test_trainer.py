@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -157,6 +158,22 @@ def test_a_run_that_diverges_goes_back_to_the_weights_that_were_validated_last(t
     whole, _ = train(config, tmp_path / "whole")
     assert_same(resumed, whole)
     assert resumed.best == whole.best
+
+
+def test_weights_that_were_gone_back_to_do_not_have_the_figures_of_those_that_are_gone(make_trainer, tmp_path):
+    trainer = make_trainer(small_config(iterations=8), tmp_path)
+    steps = trainer.run()
+    for _ in range(3):
+        next(steps)
+    with torch.no_grad():  # the average, which is validated, holds but a part of them
+        trainer.network.output.weight.fill_(1e38)
+        trainer.iteration += 1
+        trainer.last = replace(trainer.last, iteration=4)
+    with pytest.raises(TrainingError, match="at iteration 4; what was learnt until iteration 2 is kept"):
+        trainer.step()
+    trainer.save()
+    figures = load_model(trainer.last_path, "cpu").config.training["figures"]
+    assert set(figures) == {"before"}
 
 
 def test_a_run_goes_back_where_validation_finds_no_numbers(make_trainer, tmp_path):

@@ -293,6 +293,8 @@ class Trainer:
     def _go_back(self) -> None:
         if self._good is not None:
             self._take_up(self._good)
+            if self.last is not None and self.last.iteration != self.iteration:
+                self.last = None  # of weights that are gone
 
     def _export(self, path: Path) -> None:
         make_folder(path.parent)
