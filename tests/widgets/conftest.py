@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 
+from napari_mpt_deblur.widgets import model_news
 from napari_mpt_deblur.widgets.deblur.controller import DeblurController
-from napari_mpt_deblur.widgets.deblur.job import Machinery, estimate_steps, survey_steps
+from napari_mpt_deblur.widgets.deblur.job import Machinery, estimate_steps, import_steps, survey_steps
 from napari_mpt_deblur.widgets.deblur.panel import DeblurWidget
 from napari_mpt_deblur.widgets.deblur.request import Settings
 from napari_mpt_deblur.widgets.deblur.view import DeblurView
@@ -134,7 +135,7 @@ class Bench:
 
     @property
     def runs(self):
-        return [job for job in self.runner.jobs if job not in self.estimates]
+        return [job for job in self.runner.jobs if job not in (*self.estimates, *self.runner.of(import_steps))]
 
     @property
     def job(self):
@@ -150,6 +151,17 @@ class Bench:
 
     def names(self):
         return [layer.name for layer in self.viewer.layers]
+
+
+class Listener:
+    """Counts how often it hears of new models."""
+
+    def __init__(self):
+        self.heard = 0
+        model_news.listen(self.hear)
+
+    def hear(self):
+        self.heard += 1
 
 
 @pytest.fixture

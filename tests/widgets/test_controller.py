@@ -2,19 +2,20 @@
 
 import inspect
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from napari_mpt_deblur.errors import AxesError, OutOfMemoryError
-from napari_mpt_deblur.widgets.deblur.job import Outlook
+from napari_mpt_deblur.widgets.deblur.job import Outlook, import_steps
 from napari_mpt_deblur.widgets.deblur.panel import DeblurWidget
-from napari_mpt_deblur.widgets.deblur.request import Scope
+from napari_mpt_deblur.widgets.deblur.request import ImportRequest, Scope
 from napari_mpt_deblur.widgets.deblur.view import DeblurView
 from napari_mpt_deblur.widgets.stages import Failure, Stage
 from napari_mpt_deblur.words import describe_seconds
 
-from .conftest import answer
+from .conftest import Listener, answer
 
 
 def stack(shape=(3, 20, 30), seed=0):
@@ -378,6 +379,32 @@ def test_machinery_is_looked_up_once_when_the_panel_opens(bench):
 )
 def test_durations_in_words(seconds, words):
     assert describe_seconds(seconds) == words
+
+
+# -- weights of others -------------------------------------------------------------------------------------------------
+
+
+def test_what_is_imported_is_listed_by_every_panel(bench):
+    listener = Listener()
+    request = ImportRequest(Path("theirs.pth"), "theirs", "minmax")
+    bench.controller.import_model(request)
+    (job,) = bench.runner.of(import_steps)
+    assert job.steps.args == (request,)
+    bench.controller.import_model(request)  # a second click
+    assert len(bench.runner.of(import_steps)) == 1
+    answer(job, Path("theirs.safetensors"))
+    bench.view.show_message.assert_called_with("Imported as 'theirs'.")
+    assert listener.heard == 1
+    assert bench.errors == []
+
+
+def test_what_cannot_be_imported_is_told_once(bench):
+    listener = Listener()
+    bench.controller.import_model(ImportRequest(Path("theirs.pth"), "theirs"))
+    answer(bench.runner.of(import_steps)[0], Failure("It holds code."))
+    bench.view.show_message.assert_called_with("It holds code.")
+    assert bench.errors == ["It holds code."]
+    assert listener.heard == 0
 
 
 # -- estimates -----------------------------------------------------------------------------------------------------

@@ -4,13 +4,21 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 import napari_mpt_deblur.checkpoints as checkpoints
 from napari_mpt_deblur.errors import ModelError, OutOfMemoryError
 from napari_mpt_deblur.images.axes import Axes
 from napari_mpt_deblur.restoration import Progress, Restored
-from napari_mpt_deblur.widgets.deblur.job import Machinery, Outlook, deblur_steps, estimate_steps, survey_steps
-from napari_mpt_deblur.widgets.deblur.request import DeblurRequest
+from napari_mpt_deblur.widgets.deblur.job import (
+    Machinery,
+    Outlook,
+    deblur_steps,
+    estimate_steps,
+    import_steps,
+    survey_steps,
+)
+from napari_mpt_deblur.widgets.deblur.request import DeblurRequest, ImportRequest
 from napari_mpt_deblur.widgets.stages import Failure, Stage, failure
 
 
@@ -142,3 +150,13 @@ def test_an_estimate_that_cannot_be_made_says_why(tiny, image):
     _, outlook = run(estimate_steps(request(image, model="nobody")))
     assert isinstance(outlook, Failure)
     assert "nobody" in outlook.message
+
+
+def test_weights_of_others_become_a_model(tiny, tmp_path):
+    path = tmp_path / "theirs.pth"
+    torch.save({"code": 1}, path)
+    yielded, outcome = run(import_steps(ImportRequest(path, "theirs")))
+    assert yielded == [Stage("Importing theirs.pth...")]
+    assert isinstance(outcome, Failure)
+    assert "theirs.pth" in outcome.message
+    assert not list(tmp_path.glob("theirs*.safetensors"))

@@ -17,7 +17,7 @@ from napari_mpt_deblur.widgets.train.panel import TrainWidget
 from napari_mpt_deblur.widgets.train.result import PREVIEW
 from napari_mpt_deblur.widgets.train.view import TrainView
 
-from .conftest import answer
+from .conftest import Listener, answer
 from .train_bench import ITERATIONS, Bench, learn
 
 
@@ -366,14 +366,7 @@ def test_an_estimate_that_fails_is_told_in_its_place_and_not_as_an_error(bench, 
 
 
 def test_save_puts_the_weights_into_the_library_and_tells_every_panel(bench, image):
-    class Listener:
-        heard = 0
-
-        def hear(self):
-            self.heard += 1
-
     listener = Listener()
-    model_news.listen(listener.hear)
     bench.controller.save("mine")
     assert not bench.runner.of(save_steps)  # there is nothing yet
     bench.train().run()

@@ -159,6 +159,18 @@ def button(text: str, tip: str) -> QPushButton:
     return result
 
 
+def beside(field: QWidget, action: QPushButton) -> QWidget:
+    """A field and what else can be done about it, in one line."""
+    line = QWidget()
+    line.setToolTip(field.toolTip())
+    line.setFocusProxy(field)
+    layout = QHBoxLayout(line)
+    layout.setContentsMargins(0, 0, 0, 0)
+    layout.addWidget(field, 1)
+    layout.addWidget(action)
+    return line
+
+
 def form(*rows: tuple[str, QWidget]) -> QFormLayout:
     """Labels on the left, fields that fill the width on the right."""
     layout = QFormLayout()

@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
-from napari_mpt_deblur.widgets.deblur.job import Outlook, deblur_steps, estimate_steps, survey_steps
-from napari_mpt_deblur.widgets.deblur.request import DeblurRequest, make_request
+from napari_mpt_deblur.widgets.deblur.job import Outlook, deblur_steps, estimate_steps, import_steps, survey_steps
+from napari_mpt_deblur.widgets.deblur.request import DeblurRequest, ImportRequest, make_request
 from napari_mpt_deblur.widgets.deblur.view import DeblurView
 from napari_mpt_deblur.widgets.estimator import Estimator
 from napari_mpt_deblur.widgets.image_controller import ImageController
 from napari_mpt_deblur.widgets.protocols import Runner
 from napari_mpt_deblur.widgets.result import result_layer
 from napari_mpt_deblur.widgets.run_controller import Run
+from napari_mpt_deblur.widgets.saver import Saver
 from napari_mpt_deblur.widgets.words import summary
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class DeblurController(ImageController[DeblurView]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(viewer, view, runner, notify, steps=steps, clock=clock)
+        self._saver = Saver(runner, notify, self._show_message)
         self._estimator = Estimator("Deblur", runner, estimate_steps, _Estimates(view, self._ask))
 
     def close(self) -> None:
@@ -96,6 +99,11 @@ class DeblurController(ImageController[DeblurView]):
     def preview(self) -> None:
         """Restore what is in view now into the preview layer."""
         self._start(preview=True)
+
+    def import_model(self, request: ImportRequest) -> None:
+        """Put weights of others into the library; every panel lists them then."""
+        done = f"Imported as {request.name!r}."
+        self._saver.save(f"Import the model {request.name!r}", partial(import_steps, request), done)
 
     def estimate(self) -> None:
         """The settings have changed: estimate what a run would take."""
@@ -132,6 +140,10 @@ class DeblurController(ImageController[DeblurView]):
         self._chosen = settings.layer
         run = _Run(request, (settings.layer,), preview=preview)
         self._begin(run, f"{'Preview' if preview else 'Deblur'} of {request.source_name!r}")
+
+    def _show_message(self, text: str) -> None:
+        if not self._closed:
+            self._view.show_message(text)
 
     def _ask(self, *, preview: bool = False) -> DeblurRequest:
         return make_request(self._viewer, self._view.settings(), self._generation + 1, preview=preview)

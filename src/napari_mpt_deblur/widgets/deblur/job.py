@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_mpt_deblur.errors import DeblurError
 from napari_mpt_deblur.images.view import ImageView
-from napari_mpt_deblur.widgets.deblur.request import DeblurRequest
+from napari_mpt_deblur.widgets.deblur.request import DeblurRequest, ImportRequest
 from napari_mpt_deblur.widgets.estimator import quiet_steps
 from napari_mpt_deblur.widgets.stages import Failure, Stage, failure
 
@@ -92,6 +93,31 @@ def estimate_steps(request: DeblurRequest) -> Generator[Stage, None, Outlook | F
         return Outlook(estimate.describe(deblurrer.pace()))
     except Exception as error:
         return failure(error)
+
+
+def import_steps(request: ImportRequest) -> Generator[Stage, None, Path | Failure]:
+    """Put weights of others into the library.
+
+    Parameters
+    ----------
+    request : ImportRequest
+
+    Yields
+    ------
+    Stage
+
+    Returns
+    -------
+    Path or Failure
+        Of the model.
+    """
+    try:
+        yield Stage(f"Importing {request.path.name}...")
+        from napari_mpt_deblur.checkpoints import import_checkpoint
+
+        return import_checkpoint(request.path, request.name, intensities=request.intensities)
+    except Exception as error:
+        return failure(error, "Importing", "close other programs", "with another file")
 
 
 def _prepare(request: DeblurRequest) -> Generator[Stage, None, tuple[Deblurrer, ImageView, dict[str, Any]]]:

@@ -10,9 +10,10 @@ from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QProgressBar, QVBoxLa
 
 from napari_mpt_deblur.checkpoints import DEFAULT_MODEL
 from napari_mpt_deblur.widgets.deblur.controller import DeblurController
+from napari_mpt_deblur.widgets.deblur.import_dialog import ask_for_import
 from napari_mpt_deblur.widgets.deblur.job import Machinery
 from napari_mpt_deblur.widgets.deblur.request import Scope, Settings
-from napari_mpt_deblur.widgets.fields import Choice, Entry, button, form, number, show_error
+from napari_mpt_deblur.widgets.fields import Choice, Entry, beside, button, form, number, show_error
 from napari_mpt_deblur.widgets.worker import run_in_thread
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _TIPS = {
     "over the whole stack, for each channel.",
     "scope": "What to restore. The box is that of the selected shapes, or of the shape drawn last, in all planes.",
     "model": "The trained network. Your own models appear here too.",
+    "import": "Add weights that others published: of MPT's authors, or (extra spandrel) of other networks.",
     "diameter": "Diameter of a typical nucleus in pixels. Give it where nuclei are larger than the model knows: "
     "it then works on a reduced copy, and your image keeps its fine detail. Automatic: at the image's own scale.",
     "device": "What computes. Only devices that this computer has are listed.",
@@ -63,6 +65,7 @@ class DeblurWidget(QWidget):
         self._precision = Choice(_TIPS["precision"], (_AUTOMATIC,))
         self._precisions: dict[str, tuple[str, ...]] = {}  # by device
         self._tile = number(_TIPS["tile"], "px", maximum=8192, step=64)
+        self._import = button("Import...", _TIPS["import"])
         self._preview = button("Preview", _TIPS["preview"])
         self._deblur = button("Deblur", _TIPS["deblur"])
         self._cancel = button("Cancel", _TIPS["cancel"])
@@ -177,11 +180,17 @@ class DeblurWidget(QWidget):
             choice.currentIndexChanged.connect(controller.estimate)
         for size in (self._diameter, self._tile):
             size.valueChanged.connect(controller.estimate)
+        self._import.clicked.connect(self._ask_for_import)
         self._preview.clicked.connect(controller.preview)
         self._deblur.clicked.connect(controller.deblur)
         self._cancel.clicked.connect(controller.cancel)
         self._side_by_side.clicked.connect(controller.toggle_side_by_side)
         self.destroyed.connect(controller.close)
+
+    def _ask_for_import(self) -> None:
+        request = ask_for_import(self)
+        if request is not None:
+            self.controller.import_model(request)
 
     def _offer_precisions(self) -> None:
         offered = self._precisions.get(self._device.chosen, ())
@@ -199,7 +208,7 @@ class DeblurWidget(QWidget):
                 ("Image", self._image),
                 ("Read as", self._axes),
                 ("Restore", self._scope),
-                ("Model", self._model),
+                ("Model", beside(self._model, self._import)),
                 ("Nucleus size", self._diameter),
             )
         )

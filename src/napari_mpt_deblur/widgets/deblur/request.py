@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_mpt_deblur.errors import ParameterError
 from napari_mpt_deblur.images.axes import Axes
@@ -36,6 +37,15 @@ class Settings:
     device: str = "auto"
     precision: str = "auto"
     tile_px: int | None = None
+
+
+@dataclass(frozen=True)
+class ImportRequest:
+    """Weights of others, what their model is to be called, and its grey levels; see `import_checkpoint`."""
+
+    path: Path
+    name: str
+    intensities: Literal["full", "minmax", "percentiles"] | None = None
 
 
 @dataclass(frozen=True, eq=False)

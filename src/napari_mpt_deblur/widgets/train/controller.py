@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
@@ -12,6 +13,7 @@ from napari_mpt_deblur.widgets.estimator import Estimator
 from napari_mpt_deblur.widgets.image_controller import ImageController
 from napari_mpt_deblur.widgets.protocols import Runner
 from napari_mpt_deblur.widgets.run_controller import Run
+from napari_mpt_deblur.widgets.saver import Saver
 from napari_mpt_deblur.widgets.stages import Failure, Stage
 from napari_mpt_deblur.widgets.train.curves import Curves
 from napari_mpt_deblur.widgets.train.job import (
@@ -19,6 +21,7 @@ from napari_mpt_deblur.widgets.train.job import (
     Comparing,
     Paused,
     estimate_steps,
+    save_steps,
     survey_steps,
     train_steps,
     training_failure,
@@ -33,7 +36,6 @@ from napari_mpt_deblur.widgets.train.result import (
     preview_pixels,
 )
 from napari_mpt_deblur.widgets.train.run import TrainRun
-from napari_mpt_deblur.widgets.train.saver import Saver
 from napari_mpt_deblur.widgets.train.view import TrainView
 
 if TYPE_CHECKING:
@@ -146,7 +148,8 @@ class TrainController(ImageController[TrainView]):
     def save(self, name: str) -> None:
         """Put the newest trained model into the library, under a name."""
         if self._finished is not None:
-            self._saver.save(self._finished.weights, name)
+            steps = partial(save_steps, self._finished.weights, name)
+            self._saver.save(f"Save the model {name!r}", steps, f"Saved as {name!r}; the Deblur panel lists it now.")
 
     @property
     def is_estimating(self) -> bool:

@@ -1,15 +1,14 @@
-"""Puts trained models into the library in the background, and tells all panels."""
+"""Puts models into the library in the background, and tells all panels."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+from typing import Any
 
 from napari_mpt_deblur.widgets import model_news
-from napari_mpt_deblur.widgets.protocols import Job, Runner
+from napari_mpt_deblur.widgets.protocols import Job, Runner, Steps
 from napari_mpt_deblur.widgets.stages import Failure
-from napari_mpt_deblur.widgets.train.job import save_steps
 
 
 class Saver:
@@ -28,23 +27,33 @@ class Saver:
         self._runner, self._notify, self._show = runner, notify, show
         self._job: Job | None = None
 
-    def save(self, weights: Path, name: str) -> None:
-        """Save a model under a name, unless one is being saved."""
+    def save(self, title: str, steps: Steps, done: str) -> None:
+        """Carry out what puts a model into the library, unless that is being done for another.
+
+        Parameters
+        ----------
+        title : str
+            What is done, for people.
+        steps : callable
+            The generator function; yields a `Stage`, returns a `Failure` or anything else.
+        done : str
+            What to say at the end.
+        """
         if self._job is None:
             self._job = self._runner(
-                f"Save the model {name!r}",
-                partial(save_steps, weights, name),
+                title,
+                steps,
                 yielded=lambda stage: self._show(stage.text),
-                returned=partial(self._on_returned, name),
+                returned=partial(self._on_returned, done),
                 finished=self._on_finished,
             )
 
-    def _on_returned(self, name: str, outcome: Path | Failure) -> None:
+    def _on_returned(self, done: str, outcome: Any) -> None:
         if isinstance(outcome, Failure):
             self._notify(outcome.message)
             self._show(outcome.message)
             return
-        self._show(f"Saved as {name!r}; the Deblur panel lists it now.")
+        self._show(done)
         model_news.announce()
 
     def _on_finished(self) -> None:
