@@ -6,8 +6,10 @@ import runpy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from oracle.released_plain import random_state
 
 from napari_mpt_deblur.checkpoints.released import convert
 from napari_mpt_deblur.networks import MPT, MPTConfig
@@ -36,6 +38,23 @@ def test_it_is_our_network_in_the_released_arithmetic(scales: tuple[tuple[float,
         expected = network(image)
         assert (expected - image).abs().max() > 0.1
         torch.testing.assert_close(naive(image), expected, rtol=0, atol=1e-9 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize(("channels", "height", "width"), [(1, 128, 256), (3, 128, 128)])
+def test_the_full_network(channels: int, height: int, width: int) -> None:
+    """In float32, with weights by the published names."""
+    config = MPTConfig.released(channels)
+    settings = (config.dims, config.heads, config.scales, config.window, config.expansion)
+    state = random_state(channels, *settings, seed=0)
+    naive, network = NaiveRelease(config), MPT(config)
+    naive.load_state_dict({name: torch.from_numpy(np.array(values)) for name, values in state.items()})
+    ours = convert(state, config, {name: tuple(values.shape) for name, values in network.state_dict().items()})
+    network.load_state_dict({name: torch.from_numpy(values) for name, values in ours.items()})
+    image = torch.rand(1, channels, height, width)
+    with torch.inference_mode():
+        expected = naive(image)
+        assert (expected - image).abs().max() > 0.1
+        torch.testing.assert_close(network(image), expected, rtol=0, atol=1e-5)
 
 
 def test_it_has_the_papers_weights() -> None:
