@@ -334,7 +334,7 @@ def test_the_widget_is_in_the_menu():
 
     _initialize_plugins()
     contributions = [w for w in PluginManager.instance().iter_widgets() if w.plugin_name == "napari-mpt-deblur"]
-    assert [widget.display_name for widget in contributions] == ["Deblur", "Detect nuclei"]
+    assert [widget.display_name for widget in contributions] == ["Deblur", "Detect nuclei", "Train"]
     samples = dict(PluginManager.instance().iter_sample_data())["napari-mpt-deblur"]
     assert [sample.display_name for sample in samples] == ["Out-of-focus nuclei (focus stack)"]
     assert napari.current_viewer() is None

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
 _WIDTH_PX = 340
+_SMALL_PX = 28  # of a button that is a sign
 _AUTOMATIC = Entry("Automatic", "auto")
 _SCOPES = (
     Entry("Whole stack", Scope.STACK),
@@ -33,7 +34,7 @@ _TIPS = {
     "over the whole stack, for each channel.",
     "scope": "What to restore. The box is that of the selected shapes, or of the shape drawn last, in all planes.",
     "model": "The trained network. Your own models appear here too.",
-    "import": "Add weights that others published: of MPT's authors, or (extra spandrel) of other networks.",
+    "import": "Import: add weights that others published: of MPT's authors, or (extra spandrel) of other networks.",
     "diameter": "Diameter of a typical nucleus in pixels. Give it where nuclei are larger than the model knows: "
     "it then works on a reduced copy, and your image keeps its fine detail. Automatic: at the image's own scale.",
     "device": "What computes. Only devices that this computer has are listed.",
@@ -65,7 +66,8 @@ class DeblurWidget(QWidget):
         self._precision = Choice(_TIPS["precision"], (_AUTOMATIC,))
         self._precisions: dict[str, tuple[str, ...]] = {}  # by device
         self._tile = number(_TIPS["tile"], "px", maximum=8192, step=64)
-        self._import = button("Import...", _TIPS["import"])
+        self._import = button("+", _TIPS["import"])
+        self._import.setFixedWidth(_SMALL_PX)
         self._preview = button("Preview", _TIPS["preview"])
         self._deblur = button("Deblur", _TIPS["deblur"])
         self._cancel = button("Cancel", _TIPS["cancel"])
