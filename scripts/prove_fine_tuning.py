@@ -19,32 +19,49 @@ import torch
 from evaluate_model import DATA
 from proof import tables
 from proof.fields import Seen
-from proof.microscope import CASES, LARGE_PX, SIDE_PX, Group, fine_tune, fine_tuning, pretrain, train_more, views
+from proof.microscope import (
+    CASES,
+    LARGE_PX,
+    SIDE_PX,
+    Group,
+    as_source,
+    fine_tune,
+    fine_tuning,
+    pretrain,
+    train_more,
+    views,
+)
 from proof.runs import Run
 from proof.scores import Scores, kept_scores, restore_stack, score, weights_key
 
 from napari_mpt_deblur.evaluation.paired import PairedDifference
+from napari_mpt_deblur.training import FocusStacks, OpenLayer
+from napari_mpt_deblur.training.request import PairSource
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "contrastive-training.md"
 ARMS = {
     "default": "the default: EFCRex, unlabelled",
     "pixel": "the pixel loss alone",
     "restored": "EFCRex; the sharp side is the stack as the model restores it",
+    "planes": "EFCRex; the sharp side is the sharpest plane of each field",
     "more": "control: as many steps more of the known images",
 }
 
 
 def tune(arm: str, seed: int, case: str, base: Path, group: Group, options: argparse.Namespace) -> Run:
     """One fine-tuning; the control does not depend on the stack."""
-    method = "efcrex" if arm in ("default", "restored") else "pixel"
-    config = fine_tuning(base, seed, options.iterations, method)
+    config = fine_tuning(base, seed, options.iterations, "pixel" if arm in ("pixel", "more") else "efcrex")
     if arm == "more":
         return train_more(base, group, config, options.output / f"more-{seed}")
-    stack = views(group.stack, CASES[case], 0)
-    sharp = restore_stack(base, stack) if arm == "restored" else None
+    fields = views(group.stack, CASES[case], 0)
+    stack = as_source("stack", [field.planes for field in fields])
+    pairs: PairSource = OpenLayer(stack)
+    if arm == "restored":
+        pairs = OpenLayer(as_source("restored", restore_stack(base, fields)))
+    elif arm == "planes":
+        pairs = FocusStacks((stack,))
     folder = options.output / f"{case.replace(' ', '-')}-{arm}-{seed}"
-    about = f"{case}, {ARMS[arm]}, {config.iterations} iterations"
-    return fine_tune(base, stack, config, folder, about, sharp)
+    return fine_tune(base, stack, pairs, config, folder, f"{case}, {ARMS[arm]}, {config.iterations} iterations")
 
 
 def measured(folder: Path, weights: Path, fields: list[Seen], name: str) -> Scores:

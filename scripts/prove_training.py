@@ -162,7 +162,7 @@ def _differences(picked: list[Arm], results: dict[str, list[Scores]]) -> list[st
     for figure, (title, digits) in FIGURES.items():
         for arm in picked[1:]:
             found = PairedDifference.of(of(arm, figure), of(picked[0], figure))
-            rows.append([title, arm.title, *tables.difference_cells(found, digits + (digits == 2))])
+            rows.append([title, arm.title, *tables.difference_cells(found, digits + 1)])
     return tables.table(["figure", "arm", *tables.DIFFERENCE_HEAD], rows)
 
 

@@ -12,7 +12,8 @@ from skimage.io import imread
 from napari_mpt_deblur.checkpoints import read_header
 from napari_mpt_deblur.images import ImageView
 from napari_mpt_deblur.networks import MPTConfig
-from napari_mpt_deblur.training import ImageSource, OpenLayer, SharpImages, TrainingConfig, TrainingRequest
+from napari_mpt_deblur.training import ImageSource, SharpImages, TrainingConfig, TrainingRequest
+from napari_mpt_deblur.training.request import PairSource
 from proof.arms import SIMULATION
 from proof.fields import OTHER, TARGET, Seen, listed, median_areas, seen, shuffled, sources
 from proof.runs import Run, finish
@@ -89,23 +90,17 @@ def fine_tuning(base: Path, seed: int, iterations: int | None, method: str) -> T
     return config
 
 
-def fine_tune(
-    base: Path,
-    fields: Sequence[Seen],
-    config: TrainingConfig,
-    folder: Path,
-    about: str,
-    sharp: Sequence[np.ndarray] | None = None,
-) -> Run:
-    """On the stack and nothing else: its truth is not given. `sharp`: what to look for sharp regions in instead."""
-    stack = _source("stack", [field.planes for field in fields])
-    unlabelled = (stack,) if config.contrast.needs_unlabelled else ()
-    pairs = OpenLayer(stack if sharp is None else _source("restored", sharp))
-    return finish(TrainingRequest(config, pairs, folder, unlabelled=unlabelled, base=base, device="cpu"), about)
-
-
-def _source(name: str, fields: Sequence[np.ndarray]) -> ImageSource:
+def as_source(name: str, fields: Sequence[np.ndarray]) -> ImageSource:
+    """Fields, each (Z, Y, X), as one open layer."""
     return ImageSource.of_layer(name, ImageView.of(np.stack(fields), "TZYX"))
+
+
+def fine_tune(
+    base: Path, stack: ImageSource, pairs: PairSource, config: TrainingConfig, folder: Path, about: str
+) -> Run:
+    """On the stack and what was made of it: its truth is not given."""
+    unlabelled = (stack,) if config.contrast.needs_unlabelled else ()
+    return finish(TrainingRequest(config, pairs, folder, unlabelled=unlabelled, base=base, device="cpu"), about)
 
 
 def train_more(base: Path, group: Group, config: TrainingConfig, folder: Path) -> Run:
