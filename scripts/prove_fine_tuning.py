@@ -139,7 +139,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("output", type=Path)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--pretraining", type=int, default=6000, help="iterations of the model to begin with")
+    parser.add_argument("--pretraining", type=int, default=4000, help="iterations of the model to begin with")
     parser.add_argument("--iterations", type=int, help="of fine-tuning; the default's by default")
     parser.add_argument("--fields", type=int, default=6, help="of the stack")
     parser.add_argument("--others", type=int, default=8, help="fields that only measure")

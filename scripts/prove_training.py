@@ -11,7 +11,6 @@ Needs MPT_DEBLUR_DATA (see CONTRIBUTING.md).
 from __future__ import annotations
 
 import argparse
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +29,13 @@ from napari_mpt_deblur.training import ContrastConfig
 DOCUMENT = Path(__file__).parents[1] / "docs" / "contrastive-training.md"
 DEPTHS_UM = (4.0, 8.0, 12.0)
 FIGURES = {"psnr": ("PSNR, dB", 2), "ssim": ("SSIM", 4), "ap": ("mean AP", 4)}
-BETAS = {"mean": (1e-5, 1e-2, 1e-1, 1.0), "sum": (1e-5, 1e-3, 1e-2, 1e-1)}
-# with these Lext has about the share in the denominator that L- has, or nearly all, or none of it
-WEIGHTS = {"mean": (1.0, 0.03), "sum": (1.0, 100.0)}
+# reduction, weight of Lext, betas; with weights of 0.03 and 100 neither L- nor Lext is all of the denominator
+GRID = (
+    ("mean", 1.0, (1e-5, 1e-2, 1e-1, 1.0)),
+    ("mean", 0.03, (1e-2, 1e-1)),
+    ("sum", 1.0, (1e-5, 1e-3, 1e-2, 1e-1)),
+    ("sum", 100.0, (1e-2,)),
+)
 
 
 def measured(run: Run, fields: list[Seen], detector: Detector | None = None) -> Scores:
@@ -51,8 +54,8 @@ def explore(options: argparse.Namespace, images: Images) -> list[str]:
     fields = [seen(path, number, DEPTHS_UM) for number, path in enumerate(images.spare[: options.fields])]
     grid = [ContrastConfig("pixel")] + [
         ContrastConfig("efcr", beta=beta, reduction=reduction, extra_weight=weight)
-        for reduction in ("mean", "sum")
-        for weight, beta in itertools.product(WEIGHTS[reduction], BETAS[reduction])
+        for reduction, weight, betas in GRID
+        for beta in betas
     ]
     rows, baseline, seconds = [], None, 0.0
     for contrast in grid:
@@ -177,7 +180,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--explore", action="store_true", help="choose beta, reduction and weight of Lext")
     parser.add_argument("--arms", nargs="+", choices=list(arms(ContrastConfig())), help="the first is the baseline")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--iterations", type=int, default=700)
+    parser.add_argument("--iterations", type=int, default=400)
     parser.add_argument("--fields", type=int, default=8, help="that are looked at")
     parser.add_argument("--beta", type=float, default=1e-5)
     parser.add_argument("--reduction", choices=["mean", "sum"], default="mean")

@@ -32,7 +32,7 @@ SIMULATION = SimulationConfig(
     grain=0.0,
     drawn=0.0,
     empty=0.0,
-    psf_count=300,
+    psf_count=100,
 )
 
 
