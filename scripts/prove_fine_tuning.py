@@ -42,7 +42,7 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "contrastive-training.md"
 ARMS = {
     "default": "the default: EFCRex, unlabelled",
     "pixel": "the pixel loss alone",
-    "restored": "EFCRex; the sharp side is the stack as the model restores it",
+    "itself": "EFCRex; where nothing is sharp, the stack itself is the target",
     "planes": "EFCRex; the sharp side is the sharpest plane of each field",
     "more": "control: as many steps more of the known images",
 }
@@ -55,11 +55,7 @@ def tune(arm: str, seed: int, case: str, base: Path, group: Group, options: argp
         return train_more(base, group, config, options.output / f"more-{seed}")
     fields = views(group.stack, CASES[case], 0)
     stack = as_source("stack", [field.planes for field in fields])
-    pairs: PairSource = OpenLayer(stack)
-    if arm == "restored":
-        pairs = OpenLayer(as_source("restored", restore_stack(base, fields)))
-    elif arm == "planes":
-        pairs = FocusStacks((stack,))
+    pairs: PairSource = FocusStacks((stack,)) if arm == "planes" else OpenLayer(stack, restored=arm != "itself")
     folder = options.output / f"{case.replace(' ', '-')}-{arm}-{seed}"
     return fine_tune(base, stack, pairs, config, folder, f"{case}, {ARMS[arm]}, {config.iterations} iterations")
 
@@ -75,7 +71,9 @@ def measured(folder: Path, weights: Path, fields: list[Seen], name: str) -> Scor
 
 def prove_case(case: str, base: Path, group: Group, options: argparse.Namespace) -> tuple[list[str], list[Run]]:
     """The tables of one case, and its runs."""
-    runs = {(arm, seed): tune(arm, seed, case, base, group, options) for seed in options.seeds for arm in options.arms}
+    # of a stack through focus the sharp planes are the sharp side in any case
+    arms = [arm for arm in options.arms if arm != "itself" or case == "out of focus"]
+    runs = {(arm, seed): tune(arm, seed, case, base, group, options) for seed in options.seeds for arm in arms}
     sets = {
         "the stack itself": views(group.stack, CASES[case], 0),
         "other fields of the group": views(group.others, CASES[case], 100),
@@ -86,7 +84,7 @@ def prove_case(case: str, base: Path, group: Group, options: argparse.Namespace)
         blurred = score([field.planes for field in fields], fields)["psnr"]
         before = measured(options.output / "base", base, fields, name)["psnr"]
         by_depth += [_by_depth(f"{where}, {what}", psnr) for what, psnr in (("blurred", blurred), ("before", before))]
-        for arm in options.arms:
+        for arm in arms:
             after = [measured(runs[arm, s].folder, runs[arm, s].best, fields, name)["psnr"] for s in options.seeds]
             found = PairedDifference.of([psnr.mean(1) for psnr in after], [before.mean(1)])
             figures = [f"{value.mean():.2f}" for value in (blurred, before, np.mean(after, 0))]

@@ -110,7 +110,7 @@ def _steps(request: TrainingRequest, stop: threading.Event) -> Run:
         yield Stage(f"Reading the model {request.base}...")
         start = load_model(request.base, "cpu")
     yield Stage("Reading the images...")
-    data = open_data(request, request.config, start.config.percentiles if start else (1.0, 99.8))
+    data = open_data(request, request.config, start)
     yield Stage("Measuring the time of a step...")
     config, expected = _fitted(request, device)
     trainer = Trainer(config, request.folder, data, device, start)
