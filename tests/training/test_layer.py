@@ -20,8 +20,13 @@ def _edges(shape, seed=0):
     return gaussian_filter(image, 0.7) + 100 + rng.normal(0, 5, shape).astype(np.float32)
 
 
-def _regions(array, axes=None, side=48, channels=1):
-    return sharp_regions(Field.of(source("layer", array, axes), channels), side)
+def _regions(array, axes=None, side=48, channels=1, restore=None):
+    return sharp_regions(Field.of(source("layer", array, axes), channels), side, restore)
+
+
+def _holds(plane, pixels):
+    windows = np.lib.stride_tricks.sliding_window_view(plane, pixels.shape)
+    return bool((windows == pixels).all((-2, -1)).any())
 
 
 def test_the_sharp_part_of_an_image_is_the_sharp_side():
@@ -57,6 +62,48 @@ def test_where_nothing_is_sharp_the_image_is_its_own_target_and_the_note_says_so
     assert "blurred once more" in found.note
     assert len(found.train) > 1
     assert found.held_out
+
+
+def test_where_nothing_is_sharp_a_model_makes_the_sharp_side_of_the_sharpest_regions():
+    sharp = _edges((144, 192))
+    stack = np.stack([gaussian_filter(sharp, sigma) for sigma in (16, 5, 16)])
+    read = []
+
+    def restore(pixels):
+        read.append(pixels)
+        return 10 + pixels
+
+    found = _regions(stack, "ZYX", restore=restore)
+    field = Field.of(source("layer", stack, "ZYX"), 1)
+    assert (found.sharp, found.restored) == (False, True)
+    assert "as the model restores them" in found.note
+    assert 1 < len(found.train) <= 48
+    assert found.held_out
+    plane = field.plane(1)[0] + 10
+    nearest = [_holds(plane, region.pixels) for region in found.train]
+    assert sum(nearest) > 0.8 * len(nearest)  # the plane nearest to focus, and hardly any part of another
+    assert all(pixels.shape[1] > 48 for pixels in read)  # with what lies around them
+
+
+def test_what_a_model_sees_around_a_region_ends_where_the_held_out_part_begins():
+    blurred = gaussian_filter(_edges((96, 240)), 6)
+    blurred[:, 192:] += 1e4
+    seen = []
+
+    def restore(pixels):
+        seen.append((pixels.min(), pixels.max()))
+        return pixels
+
+    found = _regions(blurred, restore=restore)
+    step = Field.of(source("layer", blurred), 1).plane(0)[0]
+    middle = (step[:, :192].max() + step[:, 192:].min()) / 2
+    assert found.restored
+    assert {low > middle for low, _ in seen} == {True, False}
+    assert not any(low < middle < high for low, high in seen)
+
+
+def test_where_the_image_is_sharp_no_model_is_asked():
+    assert not _regions(_edges((144, 240)), restore=lambda pixels: pytest.fail("restored")).restored
 
 
 def test_noise_is_not_sharp():

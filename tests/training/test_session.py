@@ -110,6 +110,22 @@ def test_a_colour_layer_trains_a_network_of_three_channels(tmp_path):
     assert load_model(finished.weights, "cpu").config.network.in_channels == 3
 
 
+def test_where_nothing_is_sharp_the_base_model_makes_the_sharp_side(tmp_path, base_model):
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:96, :144]
+    discs = np.any([np.hypot(y - cy, x - cx) < 9 for cy, cx in rng.uniform(0, 1, (30, 2)) * (96, 144)], axis=0)
+    blurred = source("blurred", gaussian_filter(1000.0 * discs, 6) + rng.normal(0, 1, discs.shape))
+    config = small_config(iterations=1, patch_px=(48,), batch=(1,))
+    events, finished = drive(ask(tmp_path / "a", OpenLayer(blurred), config=config, base=base_model))
+    assert "as the model restores them" in finished.notes[0]
+    kind = load_model(finished.weights, "cpu").config.training["data"]["pairs"]["kind"]
+    assert kind == "regions of the image, restored and defocused"
+    for name, pairs, base in (("b", OpenLayer(blurred), None), ("c", OpenLayer(blurred, restored=False), base_model)):
+        _, without = drive(ask(tmp_path / name, pairs, config=config, base=base))
+        assert "the image itself is the target" in without.notes[0]
+    assert events[-1].losses.total > 0
+
+
 def test_it_tells_what_it_begins_with_and_what_it_comes_to(tmp_path, layer, base_model):
     events, finished = drive(ask(tmp_path, OpenLayer(layer), config=small_config(contrast="efcr"), base=base_model))
     started = next(event for event in events if isinstance(event, Started))
@@ -242,11 +258,11 @@ def test_unlabelled_images_that_are_validated_on_give_their_other_part_only(tmp_
     array[:, 64:] += 1e5
     marked = source("marked", array)
     request = ask(tmp_path, ImagePairs((marked,), (marked,)), "efcrex", unlabelled=(marked,))
-    data = session.open_data(request, request.config, (1.0, 99.8))
+    data = session.open_data(request, request.config)
     brightest = float(data.unlabelled.batch(0, 200, 16).max())
     assert brightest < min(float(blurred.min()) for blurred, _ in data.validation)
     other = source("other", array.copy())
-    data = session.open_data(replace(request, unlabelled=(other,)), request.config, (1.0, 99.8))
+    data = session.open_data(replace(request, unlabelled=(other,)), request.config)
     assert float(data.unlabelled.batch(0, 200, 16).max()) > brightest
 
 

@@ -12,12 +12,12 @@ from napari_mpt_deblur.checkpoints import load_model
 from napari_mpt_deblur.checkpoints.shapes import parameter_count
 from napari_mpt_deblur.errors import FileError, TrainingError
 from napari_mpt_deblur.networks import MPTConfig
-from napari_mpt_deblur.training import state
+from napari_mpt_deblur.training import loop, state
 from napari_mpt_deblur.training.config import SimulationConfig
 from napari_mpt_deblur.training.contrast_config import METHODS
 from napari_mpt_deblur.training.data import TrainingData
 from napari_mpt_deblur.training.loop import Trainer
-from napari_mpt_deblur.training.objective import Batch
+from napari_mpt_deblur.training.objective import Batch, objective
 
 
 @pytest.fixture
@@ -65,6 +65,26 @@ def test_every_method_trains_another_network(make_trainer, tmp_path):
     assert all(
         not torch.equal(weights[mine], weights[theirs]) for mine in METHODS for theirs in METHODS if mine < theirs
     )
+
+
+def test_every_method_has_the_same_start_and_the_same_pairs(make_trainer, tmp_path, monkeypatch):
+    """What is compared differs by its loss alone."""
+    seen = {}
+
+    def note(network, batch, loss, contrast):
+        seen[contrast.method].extend(batch.pairs)
+        return objective(network, batch, loss, contrast)
+
+    monkeypatch.setattr(loop, "objective", note)
+    for method in METHODS:
+        trainer = make_trainer(small_config(contrast=method, patch_px=(SIDE, 2 * SIDE), batch=(2, 1), seed=3), tmp_path)
+        seen[method] = [values.clone() for values in trainer.network.state_dict().values()]
+        for _ in range(3):
+            trainer.step()
+    first = seen.pop("pixel")
+    assert {len(images) for images in first[-6:]} == {1, 2}  # both kinds of batches were drawn
+    for values in seen.values():
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(first, values, strict=True))
 
 
 def test_it_starts_from_a_model(make_trainer, base_model, tmp_path):

@@ -6,6 +6,10 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+import torch
+
+from napari_mpt_deblur.checkpoints import Model, ModelConfig
 from napari_mpt_deblur.errors import TrainingError
 from napari_mpt_deblur.images.statistics import IntensityRule
 from napari_mpt_deblur.training.areas import Area, whole_planes
@@ -13,7 +17,7 @@ from napari_mpt_deblur.training.config import SimulationConfig, TrainingConfig
 from napari_mpt_deblur.training.data import Pairs, Patches, TrainingData
 from napari_mpt_deblur.training.fields import Field
 from napari_mpt_deblur.training.folders import hold_out
-from napari_mpt_deblur.training.layer import sharp_regions
+from napari_mpt_deblur.training.layer import Restore, sharp_regions
 from napari_mpt_deblur.training.recorded import focus_pairs, recorded_pairs
 from napari_mpt_deblur.training.request import (
     FocusStacks,
@@ -27,12 +31,14 @@ from napari_mpt_deblur.training.request import (
 from napari_mpt_deblur.training.sharp_images import hold_out_planes, load_sharp_images
 from napari_mpt_deblur.training.simulation import DefocusPairs, SharpImage
 from napari_mpt_deblur.training.unlabelled import UnlabelledImages
+from napari_mpt_deblur.training.validation import padded
 
 _VALIDATION_SIDE_PX = 256
 _VALIDATION_SEED = 1_000_003
 _PAIRS, _UNLABELLED, _EXTRA = 11, 12, 13  # streams of random numbers
 _EXTRA_SEED = 7_919
 _MOST_NAMES = 20
+_ITSELF = "regions of the image itself, defocused"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,28 +53,31 @@ class _Opened:
     areas: dict[Hashable, list[Area]] = field(default_factory=dict)
 
 
-def open_data(request: TrainingRequest, config: TrainingConfig, rule: IntensityRule) -> TrainingData:
+def open_data(request: TrainingRequest, config: TrainingConfig, start: Model | None = None) -> TrainingData:
     """Read and check all images of a request.
 
     Parameters
     ----------
     request : TrainingRequest
     config : TrainingConfig
-    rule : tuple of float or "full"
-        Which grey levels of each image become 0 and 1: as for the model that is trained.
+    start : Model, optional
+        That is trained: it says which grey levels of each image become 0 and 1, and makes the sharp side of a layer in
+        which nothing is sharp.
 
     Raises
     ------
     DeblurError
         If an image cannot be read or trained on; the message names it.
     """
-    pairs = _open_pairs(request.pairs, config, rule)
+    rule = (start.config if start is not None else ModelConfig(config.network)).intensity_rule
+    restore = _restorer(start) if start is not None else None
+    pairs = _open_pairs(request.pairs, config, rule, restore)
     record: dict[str, Any] = {"pairs": pairs.record}
     unlabelled = extra = None
     if request.unlabelled:
         unlabelled, record["unlabelled"] = _open_unlabelled(request.unlabelled, config, rule, pairs.areas)
     if request.extra is not None:
-        opened = _open_pairs(request.extra, config, rule, extra=True)
+        opened = _open_pairs(request.extra, config, rule, restore, extra=True)
         extra, record["extra"] = opened.train, opened.record
     return TrainingData(pairs.train, pairs.validation, unlabelled, extra, pairs.nucleus_px, tuple(pairs.notes), record)
 
@@ -81,7 +90,14 @@ def synthetic_data(train: list[SharpImage], validation: list[SharpImage], config
     return TrainingData(pairs, _held_out_defocus(validation, config), nucleus_px=config.simulation.nucleus_px)
 
 
-def _open_pairs(source: PairSource, config: TrainingConfig, rule: IntensityRule, *, extra: bool = False) -> _Opened:
+def _open_pairs(
+    source: PairSource,
+    config: TrainingConfig,
+    rule: IntensityRule,
+    restore: Restore | None,
+    *,
+    extra: bool = False,
+) -> _Opened:
     if isinstance(source, SharpImages):
         return _open_sharp(source, config, extra)
 
@@ -91,7 +107,9 @@ def _open_pairs(source: PairSource, config: TrainingConfig, rule: IntensityRule,
         return [Field.of(image, config.network.in_channels, rule, colours_together=extra) for image in images]
 
     if isinstance(source, OpenLayer):
-        return _open_layer(source, fields([source.image])[0], config)
+        return _open_layer(
+            source, fields([source.image])[0], config, restore if source.restored and not extra else None
+        )
     stream = _EXTRA if extra else _PAIRS
     if isinstance(source, FocusStacks):
         first, kind, sources = fields(source.stacks), "focus stacks", source.stacks
@@ -133,12 +151,25 @@ def _open_sharp(source: SharpImages, config: TrainingConfig, extra: bool) -> _Op
     return _Opened(data.train, data.validation, record, nucleus_px=data.nucleus_px)
 
 
-def _open_layer(source: OpenLayer, layer: Field, config: TrainingConfig) -> _Opened:
-    regions = sharp_regions(layer, max(config.patch_px))
+def _open_layer(source: OpenLayer, layer: Field, config: TrainingConfig, restore: Restore | None) -> _Opened:
+    regions = sharp_regions(layer, max(config.patch_px), restore)
     pairs = DefocusPairs(regions.train, config.simulation, config.seed, keep_range=True)
     validation = _held_out_defocus(regions.held_out, config, keep_range=True)
-    record = _record("regions of the image itself, defocused", [layer.describe()])
+    kind = "regions of the image, restored and defocused" if regions.restored else _ITSELF
+    record = _record(kind, [layer.describe()])
     return _Opened(pairs, validation, record, [regions.note], areas={_key(source.image): regions.areas})
+
+
+def _restorer(start: Model) -> Restore:
+    """The model, which is on the CPU, as it is before it is trained."""
+
+    @torch.no_grad()
+    def restore(pixels: np.ndarray) -> np.ndarray:
+        images = torch.from_numpy(np.ascontiguousarray(pixels, np.float32))[None]
+        restored: np.ndarray = padded(start.network, images, start.network.config.size_multiple)[0].numpy()
+        return restored
+
+    return restore
 
 
 def _held_out_defocus(images: list[SharpImage], config: TrainingConfig, *, keep_range: bool = False) -> list[Patches]:

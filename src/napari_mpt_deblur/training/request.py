@@ -97,10 +97,16 @@ class FocusStacks:
 class OpenLayer:
     """Nothing but one image: its sharpest regions are the sharp side, the blurred side is synthetic defocus of them.
 
-    Where nothing is sharp, all of it is the sharp side; `Started.notes` says so.
+    Attributes
+    ----------
+    image : ImageSource
+    restored : bool
+        Where nothing is sharp: the sharp side is what the base model makes of the sharpest regions; False, or without a
+        base model: it is all of the image as it is. `Started.notes` says so.
     """
 
     image: ImageSource
+    restored: bool = True
 
 
 PairSource = SharpImages | ImagePairs | FocusStacks | OpenLayer

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Literal
 
-from napari_mpt_deblur.checkpoints import Model, ModelConfig, find_model, load_model, read_header
+from napari_mpt_deblur.checkpoints import Model, find_model, load_model, read_header
 from napari_mpt_deblur.checkpoints.shapes import parameter_count
 from napari_mpt_deblur.errors import ParameterError, TrainingError
 from napari_mpt_deblur.images import Normalization
@@ -110,8 +110,7 @@ def _steps(request: TrainingRequest, stop: threading.Event) -> Run:
         yield Stage(f"Reading the model {request.base}...")
         start = load_model(request.base, "cpu")
     yield Stage("Reading the images...")
-    described = start.config if start else ModelConfig(request.config.network)
-    data = open_data(request, request.config, described.intensity_rule)
+    data = open_data(request, request.config, start)
     yield Stage("Measuring the time of a step...")
     config, expected = _fitted(request, device)
     trainer = Trainer(config, request.folder, data, device, start)

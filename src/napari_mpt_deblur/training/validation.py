@@ -40,7 +40,7 @@ def validate(
     """
     rows = []
     for blurred, sharp in pairs:
-        restored = _padded(restore, blurred, network.size_multiple)
+        restored = padded(restore, blurred, network.size_multiple)
         if not torch.isfinite(restored).all():
             raise TrainingError(
                 f"The network computes what is no number at iteration {iteration}: go on with a lower learning rate."
@@ -51,7 +51,8 @@ def validate(
     return Scores(iteration, *map(float, scores))
 
 
-def _padded(restore: Callable[[Tensor], Tensor], images: Tensor, multiple: int) -> Tensor:
+def padded(restore: Callable[[Tensor], Tensor], images: Tensor, multiple: int) -> Tensor:
+    """What `restore` makes of images whose sides it does not accept: continued by reflection, and cut again."""
     height, width = images.shape[2:]
     missing = [(0, 0), (0, 0), (0, -height % multiple), (0, -width % multiple)]
     padded = np.pad(images.numpy(), missing, mode="symmetric")

@@ -36,7 +36,8 @@ _KINDS = {
 }
 _EXPLAINED = {
     PairKind.IMAGE: "The image's sharpest regions are the sharp side; the blurred side is made of them by optics. "
-    "Where nothing is sharp, the image is the sharp side and its re-blurred copy the blurred one.",
+    "Where nothing is sharp, the sharp side is what the model to start from makes of its sharpest regions; from "
+    "scratch it is the image itself.",
     PairKind.PAIRS: "The same fields out of focus and in focus, of one size; in folders, files of the same name. They "
     "are registered first.",
     PairKind.SHARP: "Images in focus, of any fields; the blurred side is made of them by optics.",

@@ -1,0 +1,1 @@
+"""What the proofs of training share (prove_training.py, prove_fine_tuning.py): images, runs, scores, tables."""
