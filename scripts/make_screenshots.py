@@ -62,6 +62,7 @@ def picture_deblur(viewer: napari.Viewer, model: str | None, path: Path) -> QDoc
     panel.controller.toggle_side_by_side(True)
     viewer.scene.camera.zoom *= ZOOM
     settle()
+    wait(lambda: not panel.controller.is_estimating)
     save(viewer.window.screenshot(canvas_only=False, flash=False), path)
     panel.controller.toggle_side_by_side(False)
     return dock
