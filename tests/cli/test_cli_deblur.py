@@ -240,6 +240,17 @@ def test_a_reader_s_unexpected_error_does_not_end_the_run(
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.ome.tiff"]
 
 
+@pytest.fixture
+def heard_signals() -> Iterator[None]:
+    """Signals as in a terminal: what runs the tests in the background may ignore some of them."""
+    usual = {each: signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL for each in ENDING_SIGNALS}
+    before = {each: signal.signal(each, handler) for each, handler in usual.items()}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
+@pytest.mark.usefixtures("heard_signals")
 @pytest.mark.parametrize("number", ENDING_SIGNALS)
 def test_an_interrupted_run_leaves_nothing(
     run: Any, tmp_path: Path, stack_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
