@@ -113,7 +113,8 @@ def card(detector: Detector, own: dict[str, np.ndarray], rows: list[dict], model
         *([f"- **Note**: {training['note']}"] if training.get("note") else []),
         f"- **Weights**: SHA-256 `{detector.sha256}`",
         "- **Figures**: `scripts/evaluate_detector.py`, on half of the validation images; the other half chose the "
-        "thresholds, both together the epoch; `stardist.matching`, counts pooled over the images; the mean AP is the mean of those at the three thresholds",
+        "thresholds, both together the epoch; `stardist.matching`, counts pooled over the images; the mean AP "
+        "is the mean of those at the three thresholds",
         "",
         "## On sharp images",
         "",
