@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_mpt_deblur.errors import DeblurError
-from napari_mpt_deblur.training import TrainingRequest, train
+from napari_mpt_deblur.training import TrainingConfig, TrainingRequest, train
 from napari_mpt_deblur.training.events import Finished
 
 _SETTINGS, _DONE, _LOG = "settings.json", "done.json", "log.jsonl"
@@ -55,8 +55,8 @@ def finish(request: TrainingRequest, about: str) -> Run:
     folder = request.folder
     folder.mkdir(parents=True, exist_ok=True)
     settings, done = folder / _SETTINGS, folder / _DONE
-    wanted = {"config": json.loads(json.dumps(request.config.to_dict())), "base": str(request.base), "about": about}
-    if settings.exists() and json.loads(settings.read_text()) != wanted:
+    wanted = {"config": request.config.to_dict(), "base": str(request.base), "about": about}
+    if settings.exists() and not _same(json.loads(settings.read_text()), wanted):
         raise SystemExit(f"{folder} holds a run of other settings: choose another output folder.")
     settings.write_text(json.dumps(wanted, indent=1))
     if not done.exists():
@@ -76,6 +76,12 @@ def finish(request: TrainingRequest, about: str) -> Run:
     outcome = json.loads(done.read_text())
     paths = (folder / outcome[name] for name in ("last", "best"))
     return Run(folder, *paths, outcome["cpu_seconds"], outcome["terms"])
+
+
+def _same(stored: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Settings that are newer than the stored ones have their defaults in these."""
+    configs = (TrainingConfig.from_dict(settings["config"]) for settings in (stored, wanted))
+    return next(configs) == next(configs) and all(stored[name] == wanted[name] for name in ("base", "about"))
 
 
 def _drive(request: TrainingRequest) -> Finished:
