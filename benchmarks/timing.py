@@ -13,10 +13,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 
 Runs = Mapping[str, Callable[[], object]]
+Context = Callable[[], AbstractContextManager[None]]
+_SETTLING = 3
 
 
 def options_parser(description: str | None, rounds: int) -> argparse.ArgumentParser:
@@ -27,16 +30,25 @@ def options_parser(description: str | None, rounds: int) -> argparse.ArgumentPar
     return parser
 
 
-def take_turns(runs: Runs, rounds: int, processor: bool = False) -> dict[str, list[float]]:
-    """Seconds of each run in each round, after one that does not count: it loads, allocates and plans."""
+def take_turns(
+    runs: Runs, rounds: int, processor: bool = False, contexts: Mapping[str, Context] | None = None
+) -> dict[str, list[float]]:
+    """Seconds of each run in each round, after one that does not count: it loads, allocates and plans.
+
+    Where contexts are given, a turn enters that of its run, and what counts comes after some that do not: by then memory
+    is what it is in the middle of a longer run.
+    """
     clock = time.process_time if processor else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in runs}
     for counts in (False, *(True,) * rounds):
         for name, run in runs.items():
-            started = clock()
-            run()
-            if counts:
-                times[name].append(clock() - started)
+            with (contexts or {}).get(name, nullcontext)():
+                for _ in range(_SETTLING if contexts else 0):
+                    run()
+                started = clock()
+                run()
+                if counts:
+                    times[name].append(clock() - started)
     return times
 
 

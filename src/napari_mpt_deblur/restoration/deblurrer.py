@@ -16,6 +16,7 @@ from napari_mpt_deblur.errors import DeblurError, OutOfMemoryError, ParameterErr
 from napari_mpt_deblur.images import ImageView, Normalization, PlaneIndex
 from napari_mpt_deblur.images.statistics import normalization_steps
 from napari_mpt_deblur.restoration.devices import pick_device
+from napari_mpt_deblur.restoration.host_memory import kept_memory
 from napari_mpt_deblur.restoration.outcomes import Estimate, Progress, Restored
 from napari_mpt_deblur.restoration.pace import seconds_per_megapixel
 from napari_mpt_deblur.restoration.planes import PlaneGroup, PlanePixels, ReducedPixels
@@ -242,7 +243,8 @@ class Deblurrer:
 def _guarded(steps: Generator[Progress, None, Restored]) -> Generator[Progress, None, Restored]:
     """The same steps; what torch raises becomes a DeblurError, since superqt's worker swallows RuntimeErrors."""
     try:
-        return (yield from steps)
+        with kept_memory():
+            return (yield from steps)
     except DeblurError:
         raise
     except MemoryError as error:

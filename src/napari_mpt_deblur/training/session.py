@@ -18,6 +18,7 @@ from napari_mpt_deblur.errors import ParameterError, TrainingError
 from napari_mpt_deblur.images import Normalization
 from napari_mpt_deblur.restoration import Deblurrer, Restored, pick_device
 from napari_mpt_deblur.restoration.devices import pick_precision
+from napari_mpt_deblur.restoration.host_memory import kept_memory
 from napari_mpt_deblur.restoration.runner import free_memory
 from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.estimate import estimate
@@ -123,7 +124,8 @@ def _steps(request: TrainingRequest, stop: threading.Event) -> Run:
     left = 1 - trainer.iteration / config.iterations
     expected = replace(expected, seconds=max(0.0, left) * expected.seconds)
     yield Started(trainer.iteration, config.iterations, before, expected, data.notes, device, trainer.precision)
-    return (yield from _Drive(request, trainer, stop).run())
+    with kept_memory():
+        return (yield from _Drive(request, trainer, stop).run())
 
 
 def _fitted(request: TrainingRequest, device: str) -> tuple[TrainingConfig, Estimate]:
