@@ -35,8 +35,8 @@ def take_turns(
 ) -> dict[str, list[float]]:
     """Seconds of each run in each round, after one that does not count: it loads, allocates and plans.
 
-    Where contexts are given, a turn enters that of its run, and what counts comes after some that do not: by then memory
-    is what it is in the middle of a longer run.
+    Where contexts are given, a turn enters that of its run, and what counts comes after some that do not: by then
+    memory is what it is in the middle of a longer run.
     """
     clock = time.process_time if processor else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in runs}
