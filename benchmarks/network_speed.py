@@ -3,10 +3,11 @@
     python benchmarks/network_speed.py [--rounds 7] [--threads 2] [--processor]
 
 The paper's configuration restores 1 x 1 x 256 x 256, the bundled model 1 x 1 x 512 x 512, on the CPU without gradients.
-The naive form (`naive_release.py`) has the same configuration, and random weights. All forms of a configuration take
-turns in one process; ours keep memory between layers as `Deblurrer` does (`kept_memory`). For its peak of memory, each
-runs in a process of its own: peak resident memory less that before the first pass, when libraries and network are there
-already.
+The naive form (`naive_release.py`) has the same configuration, and random weights; Restormer, of its paper's size,
+comes through spandrel where the extra `spandrel-extra` is installed. All forms of a configuration take turns in one
+process; what goes through our engine keeps memory between layers as `Deblurrer` does (`kept_memory`). For its peak of
+memory, each runs in a process of its own: peak resident memory less that before the first pass, when libraries and
+network are there already.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from importlib.util import find_spec
 
 import torch
 from naive_release import NaiveRelease
@@ -24,17 +26,27 @@ from torch import nn
 
 from napari_mpt_deblur import load_model
 from napari_mpt_deblur.networks import MPT, MPTConfig
+from napari_mpt_deblur.networks.build import new_network
+from napari_mpt_deblur.networks.spandrel_config import SpandrelConfig
 from napari_mpt_deblur.restoration.host_memory import kept_memory
 
-FORMS = ("naive, float32", "float32", "bfloat16")
+NAIVE, RESTORMER = "naive, float32", "Restormer, float32"
+FORMS = (NAIVE, "float32", "bfloat16")
 PAPER, BUNDLED = "paper", "nuclei"
 SIDES = {PAPER: 256, BUNDLED: 512}
 
 
+def forms(name: str) -> tuple[str, ...]:
+    """What is measured beside a configuration."""
+    return (*FORMS, RESTORMER) if name == PAPER and find_spec("spandrel_extra_arches") else FORMS
+
+
 def network(name: str, form: str) -> nn.Module:
     """One form of a network; a naive one works on the pixels that a stem would give it."""
+    if form == RESTORMER:
+        return new_network(SpandrelConfig("Restormer", 1, 8, parameters={"inp_channels": 1, "out_channels": 1}))
     ours = MPT(MPTConfig.paper(in_channels=1)) if name == PAPER else load_model(name, device="cpu").network
-    if form != FORMS[0]:
+    if form != NAIVE:
         return ours
     stem = ours.config.stem
     naive = NaiveRelease(replace(ours.config, in_channels=ours.config.in_channels * stem**2, stem=1))
@@ -73,12 +85,12 @@ def main() -> None:
         return
     print_head("the naive form")
     for name in SIDES:
-        runs = {f"{name}, {form}": restoration(name, form) for form in FORMS}
-        contexts = {f"{name}, {form}": kept_memory for form in FORMS[1:]}
-        print_rows(take_turns(runs, options.rounds, options.processor, contexts), f"{name}, {FORMS[0]}")
+        runs = {f"{name}, {form}": restoration(name, form) for form in forms(name)}
+        contexts = {run: kept_memory for run in runs if NAIVE not in run}
+        print_rows(take_turns(runs, options.rounds, options.processor, contexts), f"{name}, {NAIVE}")
     print("\n| | peak memory |\n|---|---|")
     for name in SIDES:
-        for form in FORMS:
+        for form in forms(name):
             found = in_fresh_process(__file__, "--threads", str(options.threads), "--memory-of", name, form)
             print(f"| {name}, {form} | {found['bytes'] / 1e6:.0f} MB |", flush=True)
 

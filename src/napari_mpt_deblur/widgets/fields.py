@@ -152,6 +152,13 @@ def show_error(message: str) -> None:
     notify(message)
 
 
+def text_label() -> QLabel:
+    """Words that take as many lines as they need."""
+    label = QLabel()
+    label.setWordWrap(True)
+    return label
+
+
 def button(text: str, tip: str) -> QPushButton:
     """A push button with a tooltip."""
     result = QPushButton(text)

@@ -37,6 +37,11 @@ class ImageController(RunController[ImagePanelT]):
         super().open()
         model_news.listen(self.survey)
 
+    def leave(self) -> None:
+        """The panel is closed: put the view back, and end."""
+        self.toggle_side_by_side(False)
+        super().leave()
+
     def close(self) -> None:
         """End quietly."""
         model_news.leave(self.survey)

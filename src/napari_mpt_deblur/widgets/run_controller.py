@@ -93,6 +93,10 @@ class RunController(Generic[ViewT]):
         self._on_layers()
         self.survey()
 
+    def leave(self) -> None:
+        """The panel is closed, not the viewer: leave that as it was, and end."""
+        self.close()
+
     def close(self) -> None:
         """End quietly: drop what is running and follow the viewer no more."""
         if self._closed:

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QSize
-from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QLabel, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGroupBox, QHBoxLayout, QVBoxLayout
 
 from napari_mpt_deblur.checkpoints import DEFAULT_MODEL
 from napari_mpt_deblur.widgets.deblur.controller import DeblurController
 from napari_mpt_deblur.widgets.deblur.import_dialog import ask_for_import
 from napari_mpt_deblur.widgets.deblur.job import Machinery
 from napari_mpt_deblur.widgets.deblur.request import Scope, Settings
-from napari_mpt_deblur.widgets.fields import Choice, Entry, beside, button, form, number, show_error
-from napari_mpt_deblur.widgets.worker import run_in_thread
+from napari_mpt_deblur.widgets.fields import Choice, Entry, beside, button, form, number, text_label
+from napari_mpt_deblur.widgets.panel import Panel
 
 if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
-_WIDTH_PX = 340
 _SMALL_PX = 28  # of a button that is a sign
 _AUTOMATIC = Entry("Automatic", "auto")
 _SCOPES = (
@@ -47,13 +45,16 @@ _TIPS = {
 }
 
 
-class DeblurWidget(QWidget):
+class DeblurWidget(Panel):
     """The panel.
 
     Parameters
     ----------
     napari_viewer : Viewer
     """
+
+    controller: DeblurController
+    _width_px = 340
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
@@ -73,16 +74,9 @@ class DeblurWidget(QWidget):
         self._cancel = button("Cancel", _TIPS["cancel"])
         self._side_by_side = button("Side by side", _TIPS["side"])
         self._side_by_side.setCheckable(True)
-        self._progress = QProgressBar()
-        self._progress.setTextVisible(False)
-        self._outlook, self._status = QLabel(), QLabel()
-        for text in (self._outlook, self._status):
-            text.setWordWrap(True)
+        self._outlook = text_label()
         self._lay_out()
-        self.show_progress(None, "")
-        # napari hands plugins a proxy that makes a new object at each access; layers are compared by identity here
-        viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
-        self.controller = DeblurController(viewer, self, run_in_thread, show_error)
+        self.controller = self._controlled_by(DeblurController, napari_viewer)
         self._connect(self.controller)
         self.controller.open()
 
@@ -140,39 +134,12 @@ class DeblurWidget(QWidget):
         self._deblur.setEnabled(can_start)
         self._cancel.setEnabled(running and not cancelling)
 
-    def show_progress(self, fraction: float | None, text: str) -> None:
-        """Show how far a run is: None for not known; an empty text ends it."""
-        self._progress.setVisible(bool(text))
-        if text:
-            self._progress.setRange(0, 1000 if fraction is not None else 0)
-            self._progress.setValue(round(1000 * (fraction or 0)))
-            self._status.setText(text)
-
-    def show_message(self, text: str) -> None:
-        """Say how a run ended."""
-        self._status.setText(text)
-
     def show_side_by_side(self, *, available: bool, on: bool) -> None:
         """Set the toggle, without a signal to the controller."""
         self._side_by_side.setEnabled(available)
         self._side_by_side.setChecked(on)
 
     # -- inside ----------------------------------------------------------------------------------------------------
-
-    def changeEvent(self, event: QEvent | None) -> None:
-        """Follow the dock: napari takes the panel out of its parent when the dock is closed."""
-        super().changeEvent(event)
-        if event is None or event.type() != QEvent.Type.ParentChange:
-            return
-        if self.parent() is None:
-            self.controller.toggle_side_by_side(False)
-            self.controller.close()
-        else:
-            self.controller.open()
-
-    def sizeHint(self) -> QSize:
-        """Wide enough for its texts; it can be made narrower."""
-        return super().sizeHint().expandedTo(QSize(_WIDTH_PX, 0))
 
     def _connect(self, controller: DeblurController) -> None:
         self._image.currentIndexChanged.connect(controller.choose_layer)
@@ -187,7 +154,6 @@ class DeblurWidget(QWidget):
         self._deblur.clicked.connect(controller.deblur)
         self._cancel.clicked.connect(controller.cancel)
         self._side_by_side.clicked.connect(controller.toggle_side_by_side)
-        self.destroyed.connect(controller.close)
 
     def _ask_for_import(self) -> None:
         request = ask_for_import(self)

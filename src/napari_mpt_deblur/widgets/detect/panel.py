@@ -6,14 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QSize
 from qtpy.QtWidgets import (
     QCheckBox,
     QFileDialog,
     QGridLayout,
     QHBoxLayout,
-    QLabel,
-    QProgressBar,
     QTabWidget,
     QVBoxLayout,
     QWidget,
@@ -27,8 +24,8 @@ from napari_mpt_deblur.widgets.detect.ledger_table import LedgerTable
 from napari_mpt_deblur.widgets.detect.outcome import DetectMachinery, Outcome
 from napari_mpt_deblur.widgets.detect.request import DetectSettings, Planes, TruthChoice, TruthKind
 from napari_mpt_deblur.widgets.detect.result import FATE_COLOURS, shown_fate
-from napari_mpt_deblur.widgets.fields import Choice, Entry, button, decimal, form, number, row, show_error
-from napari_mpt_deblur.widgets.worker import run_in_thread
+from napari_mpt_deblur.widgets.fields import Choice, Entry, button, decimal, form, number, row, text_label
+from napari_mpt_deblur.widgets.panel import Panel
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -37,7 +34,6 @@ if TYPE_CHECKING:
     from napari_mpt_deblur.detection import DetectorInfo
     from napari_mpt_deblur.detection.ledger import Nucleus
 
-_WIDTH_PX = 360
 _NO_IMAGE = Entry("None: one image alone", "")
 _PLANES = (Entry("All planes", Planes.ALL), Entry("Current plane", Planes.CURRENT))
 _POOLING = (Entry("All planes pooled", True), Entry("Mean of the planes", False))
@@ -80,13 +76,15 @@ _SAVES = {
 }
 
 
-class DetectWidget(QWidget):
+class DetectWidget(Panel):
     """The panel.
 
     Parameters
     ----------
     napari_viewer : Viewer
     """
+
+    controller: DetectController
 
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
@@ -107,27 +105,21 @@ class DetectWidget(QWidget):
         self._device = Choice(_TIPS["device"], (Entry("Automatic", "auto"),))
         self._detect = button("Detect", _TIPS["detect"])
         self._cancel = button("Cancel", _TIPS["cancel"])
-        self._progress = QProgressBar()
-        self._progress.setTextVisible(False)
-        self._status = _text()
-        self._table, self._plot, self._notes = ComparisonTable(), PrecisionPlot(), _text()
+        self._table, self._plot, self._notes = ComparisonTable(), PrecisionPlot(), text_label()
         self._plot.show_comparison(None)
         self._by_fate = QCheckBox("Colour by fate")
         self._by_fate.setToolTip(_TIPS["by fate"])
         self._by_fate.setChecked(True)
         self._show = Choice(_TIPS["show"], (_EVERY_FATE,))
-        self._totals, self._ledger = _text(), LedgerTable()
+        self._totals, self._ledger = text_label(), LedgerTable()
         self._saves = {what: button(text, tip) for what, (text, tip, _) in _SAVES.items()}
         self._outcome: Outcome | None = None
         self._tabs = QTabWidget()
         self._low.setValue(1.0)
         self._high.setValue(99.8)
         self._lay_out()
-        self.show_progress(None, "")
         self._show_saves()
-        # napari hands plugins a proxy that makes a new object at each access; layers are compared by identity here
-        viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
-        self.controller = DetectController(viewer, self, run_in_thread, show_error)
+        self.controller = self._controlled_by(DetectController, napari_viewer)
         self._connect(self.controller)
         self.controller.open()
 
@@ -186,18 +178,6 @@ class DetectWidget(QWidget):
         self._detect.setEnabled(can_start)
         self._cancel.setEnabled(running and not cancelling)
 
-    def show_progress(self, fraction: float | None, text: str) -> None:
-        """Show how far a run is: None for not known; an empty text ends it."""
-        self._progress.setVisible(bool(text))
-        if text:
-            self._progress.setRange(0, 1000 if fraction is not None else 0)
-            self._progress.setValue(round(1000 * (fraction or 0)))
-            self._status.setText(text)
-
-    def show_message(self, text: str) -> None:
-        """Say how a run ended, or what was saved."""
-        self._status.setText(text)
-
     def show_outcome(self, outcome: Outcome) -> None:
         """Show the figures and the ledger of a run."""
         self._outcome = outcome
@@ -221,20 +201,6 @@ class DetectWidget(QWidget):
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def changeEvent(self, event: QEvent | None) -> None:
-        """Follow the dock: napari takes the panel out of its parent when the dock is closed."""
-        super().changeEvent(event)
-        if event is None or event.type() != QEvent.Type.ParentChange:
-            return
-        if self.parent() is None:
-            self.controller.close()
-        else:
-            self.controller.open()
-
-    def sizeHint(self) -> QSize:
-        """Wide enough for its texts; it can be made narrower."""
-        return super().sizeHint().expandedTo(QSize(_WIDTH_PX, 0))
-
     def _connect(self, controller: DetectController) -> None:
         self._before.currentIndexChanged.connect(controller.choose_layers)
         self._after.currentIndexChanged.connect(controller.choose_layers)
@@ -248,7 +214,6 @@ class DetectWidget(QWidget):
         self._ledger.chosen.connect(controller.go_to)
         for what, save in self._saves.items():
             save.clicked.connect(lambda _=False, what=what: self._ask_where(what))
-        self.destroyed.connect(controller.close)
 
     def _enable_truth(self) -> None:
         """An image alone is compared with nothing."""
@@ -327,7 +292,7 @@ class DetectWidget(QWidget):
         layout.addWidget(self._plot, 1)
         layout.addStretch()
         layout = QVBoxLayout(nuclei)
-        warning = _text()
+        warning = text_label()
         warning.setText(_NOT_FOR_MEASURING)
         for widget in (warning, self._totals, row(self._by_fate, self._show)):
             layout.addWidget(widget)
@@ -359,9 +324,3 @@ def _model_entry(info: DetectorInfo) -> Entry:
     if info.description.nucleus_diameter_px:
         parts.append(f"nuclei of about {info.description.nucleus_diameter_px:g} pixels")
     return Entry(info.name, info.name, "; ".join(parts))
-
-
-def _text() -> QLabel:
-    label = QLabel()
-    label.setWordWrap(True)
-    return label

@@ -85,10 +85,9 @@ class TrainController(ImageController[TrainView]):
         self._compared: WeakKeyDictionary[Layer, tuple[ref[Layer], ref[Layer]]] = WeakKeyDictionary()  # by source
 
     def leave(self) -> None:
-        """The panel is closed, not the viewer: leave that as it was, and end."""
-        self.toggle_side_by_side(False)
+        """The panel is closed: its preview goes, too."""
         self._drop_preview()
-        self.close()
+        super().leave()
 
     def close(self) -> None:
         """End quietly; a run's state is saved, to be gone on with."""

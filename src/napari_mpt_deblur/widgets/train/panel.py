@@ -6,32 +6,28 @@ import html
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QSize
 from qtpy.QtWidgets import (
     QCheckBox,
     QHBoxLayout,
     QInputDialog,
-    QLabel,
-    QProgressBar,
     QTabWidget,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_mpt_deblur.widgets.fields import button, show_error
+from napari_mpt_deblur.widgets.fields import button, text_label
+from napari_mpt_deblur.widgets.panel import Panel
 from napari_mpt_deblur.widgets.train.controller import TrainController
 from napari_mpt_deblur.widgets.train.curve_plot import CurvePlot
 from napari_mpt_deblur.widgets.train.curves import Curves
 from napari_mpt_deblur.widgets.train.form import TrainForm
 from napari_mpt_deblur.widgets.train.job import TrainMachinery
 from napari_mpt_deblur.widgets.train.settings import TrainSettings
-from napari_mpt_deblur.widgets.worker import run_in_thread
 
 if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
-_WIDTH_PX = 360
 _WARNING = "#d55e00"  # readable on dark and on light
 _TIPS = {
     "go on": "Training with these settings on these images stopped before its end, or has ended. Without the tick it "
@@ -44,7 +40,7 @@ _TIPS = {
 }
 
 
-class TrainWidget(QWidget):
+class TrainWidget(Panel):
     """The panel.
 
     Parameters
@@ -52,10 +48,12 @@ class TrainWidget(QWidget):
     napari_viewer : Viewer
     """
 
+    controller: TrainController
+
     def __init__(self, napari_viewer: Viewer) -> None:
         super().__init__()
         self.form = TrainForm()
-        self._outlook, self._report, self._status = _text(), _text(), _text()
+        self._outlook, self._report = text_label(), text_label()
         self._go_on = QCheckBox()
         self._go_on.setToolTip(_TIPS["go on"])
         self._plot, self._tabs = CurvePlot(), QTabWidget()
@@ -63,14 +61,9 @@ class TrainWidget(QWidget):
         self._stop, self._save = button("Stop", _TIPS["stop"]), button("Save as...", _TIPS["save"])
         self._side_by_side = button("Side by side", _TIPS["side"])
         self._side_by_side.setCheckable(True)
-        self._progress = QProgressBar()
-        self._progress.setTextVisible(False)
         self._lay_out()
         self.show_outlook("", "")
-        self.show_progress(None, "")
-        # napari hands plugins a proxy that makes a new object at each access; layers are compared by identity here
-        viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
-        self.controller = TrainController(viewer, self, run_in_thread, show_error)
+        self.controller = self._controlled_by(TrainController, napari_viewer)
         self._connect(self.controller)
         self.controller.open()
 
@@ -108,18 +101,6 @@ class TrainWidget(QWidget):
         self._stop.setEnabled(can_stop)
         self._save.setEnabled(can_save)
 
-    def show_progress(self, fraction: float | None, text: str) -> None:
-        """Show how far a run is: None for not known; an empty text ends it."""
-        self._progress.setVisible(bool(text))
-        if text:
-            self._progress.setRange(0, 1000 if fraction is not None else 0)
-            self._progress.setValue(round(1000 * (fraction or 0)))
-            self._status.setText(text)
-
-    def show_message(self, text: str) -> None:
-        """Say how a run ended, or what was saved."""
-        self._status.setText(text)
-
     def show_outlook(self, text: str, earlier: str | None) -> None:
         """Say what a run would take, and which one there is to go on with: none if empty, as before if None."""
         self._outlook.setText(text)
@@ -147,20 +128,6 @@ class TrainWidget(QWidget):
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def changeEvent(self, event: QEvent | None) -> None:
-        """Follow the dock: napari takes the panel out of its parent when the dock is closed."""
-        super().changeEvent(event)
-        if event is None or event.type() != QEvent.Type.ParentChange:
-            return
-        if self.parent() is None:
-            self.controller.leave()
-        else:
-            self.controller.open()
-
-    def sizeHint(self) -> QSize:
-        """Wide enough for its texts; it can be made narrower."""
-        return super().sizeHint().expandedTo(QSize(_WIDTH_PX, 0))
-
     def _connect(self, controller: TrainController) -> None:
         self.form.image_chosen.connect(controller.choose_layer)
         self.form.changed.connect(controller.estimate)
@@ -170,7 +137,6 @@ class TrainWidget(QWidget):
         self._stop.clicked.connect(controller.stop)
         self._save.clicked.connect(self._ask_for_name)
         self._side_by_side.clicked.connect(controller.toggle_side_by_side)
-        self.destroyed.connect(controller.close)
 
     def _start(self) -> None:
         self.controller.train()
@@ -205,9 +171,3 @@ class TrainWidget(QWidget):
             layout.addLayout(line)
         layout.addWidget(self._progress)
         layout.addWidget(self._status)
-
-
-def _text() -> QLabel:
-    label = QLabel()
-    label.setWordWrap(True)
-    return label
