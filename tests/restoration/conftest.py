@@ -13,6 +13,7 @@ from napari_mpt_deblur.checkpoints import Model, ModelConfig
 from napari_mpt_deblur.images import ImageView
 from napari_mpt_deblur.networks import MPT, MPTConfig
 from napari_mpt_deblur.restoration import Deblurrer, Progress, Restored
+from napari_mpt_deblur.restoration.runner import Runner
 
 
 def make_model(channels: int = 1, nucleus_diameter_px: tuple[float, float] | None = None) -> Model:
@@ -59,6 +60,21 @@ def scene() -> Callable[..., np.ndarray]:
         return ((smooth - smooth.min()) / np.ptp(smooth) * 1000).astype(np.float32)
 
     return draw
+
+
+@pytest.fixture
+def overlapping(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A device that computes by itself, acted by the CPU: its outputs arrive when they are waited for."""
+    events: list[str] = []
+    monkeypatch.setattr(Runner, "overlaps", True)
+    monkeypatch.setattr(Runner, "_sent", lambda _, tiles: events.append("begin") or tiles)
+
+    def fetched(_: Runner, restored: torch.Tensor) -> Callable[[], torch.Tensor]:
+        kept = restored.clone()
+        return lambda: events.append("finish") or kept
+
+    monkeypatch.setattr(Runner, "_fetched", fetched)
+    return events
 
 
 def finish(steps: Any) -> tuple[Restored, list[Progress]]:
