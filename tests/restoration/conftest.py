@@ -49,7 +49,7 @@ def colour_model() -> Model:
     return make_model(channels=3)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def scene() -> Callable[..., np.ndarray]:
     def draw(*shape: int, seed: int = 0) -> np.ndarray:
         """Smooth random blobs of 0 to about 1000, float32."""
@@ -87,7 +87,7 @@ def finish(steps: Any) -> tuple[Restored, list[Progress]]:
             return end.value, seen
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def restore(model: Model) -> Callable[..., Restored]:
     def run(image: Any, axes: str | None = None, /, *, use: Model | None = None, **options: Any) -> Restored:
         arguments = {name: options.pop(name) for name in ("tile_px", "batch", "device", "threads") if name in options}

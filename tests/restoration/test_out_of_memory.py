@@ -28,15 +28,25 @@ def same(found: np.ndarray, expected: np.ndarray) -> bool:
     return bool(10 * np.log10(np.ptp(expected) ** 2 / np.mean((found - expected) ** 2 + 1e-9)) > 45)
 
 
+@pytest.fixture(scope="module")
+def planes(scene: Callable, restore: Callable) -> tuple[np.ndarray, np.ndarray]:
+    """Two planes of several tiles, and what becomes of them where memory suffices."""
+    image = scene(2, 130, 130)
+    image.flags.writeable = False  # whatever wrote to it would fail
+    return image, restore(image, **TILED).array
+
+
 @pytest.mark.parametrize("error", NO_MEMORY.values(), ids=NO_MEMORY)
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 def test_memory_that_runs_out_once_changes_nothing_but_the_settings(
-    stage: tuple[Any, str], error: Exception, scene: Callable, restore: Callable, monkeypatch: pytest.MonkeyPatch
+    stage: tuple[Any, str],
+    error: Exception,
+    planes: tuple[np.ndarray, np.ndarray],
+    restore: Callable,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In the second call of each stage: with some of the work done already."""
-    image = scene(2, 150, 150)
-    image.flags.writeable = False  # whatever wrote to it would fail
-    expected = restore(image, **TILED).array
+    image, expected = planes
     out = np.full_like(image, np.nan)
     failures = failing_at(monkeypatch, stage, error, lambda call: call == 2)
     restored = restore(image, **TILED, out=out)
