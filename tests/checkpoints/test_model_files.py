@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ import torch
 
 from napari_mpt_deblur.checkpoints import ModelConfig, load_model, read_header, read_model_file, save_model
 from napari_mpt_deblur.checkpoints.shapes import index_bytes
-from napari_mpt_deblur.errors import DeblurError, DeviceError, FileError, ModelError
+from napari_mpt_deblur.errors import DeblurError, DeviceError, FileError, ModelError, OutOfMemoryError
+from napari_mpt_deblur.images import ImageView
 from napari_mpt_deblur.networks import MPT, MPTConfig
+from napari_mpt_deblur.restoration import Deblurrer, Restored
 
 TINY = MPTConfig.tiny()
 
@@ -305,6 +307,42 @@ def test_saving_refuses_what_loading_would(tmp_path: Path, network: MPT) -> None
     with pytest.raises(FileError, match="create it"):
         save_model(tmp_path / "missing" / "a.safetensors", network, ModelConfig(TINY))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_device_without_room_for_the_model(
+    model_path: Path, device: str, network: MPT, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was chosen for the user is the CPU instead, and it is said; what the user chose is an error."""
+    move = torch.nn.Module.to
+
+    def to(self: torch.nn.Module, where: torch.device) -> torch.nn.Module:
+        if where.type == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return move(self, where)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.nn.Module, "to", to)
+    if device == "cuda":
+        with pytest.raises(OutOfMemoryError, match="does not fit the memory of cuda: choose another device"):
+            load_model(model_path, device=device)
+        return
+    model = load_model(model_path, device=device)
+    assert model.device == next(model.network.parameters()).device == torch.device("cpu")
+    assert model.notes == ("out of memory on cuda: the model stays on the CPU",)
+    image = np.random.default_rng(0).random((40, 40), np.float32)
+    record = drive(Deblurrer(model, precision="float32").run(ImageView.of(image))).record
+    assert (record["device"], record["notes"]) == ("cpu", list(model.notes))
+    assert model.to("cpu").notes == ()
+
+
+def drive(steps: Generator[Any, None, Restored]) -> Restored:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 @pytest.mark.parametrize("device", ["warp", "", "cuda:99", "meta", "xpu", "cpu:0:1", None])

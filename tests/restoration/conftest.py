@@ -13,6 +13,7 @@ from napari_mpt_deblur.checkpoints import Model, ModelConfig
 from napari_mpt_deblur.images import ImageView
 from napari_mpt_deblur.networks import MPT, MPTConfig
 from napari_mpt_deblur.restoration import Deblurrer, Progress, Restored
+from napari_mpt_deblur.restoration.runner import Runner
 
 
 def make_model(channels: int = 1, nucleus_diameter_px: tuple[float, float] | None = None) -> Model:
@@ -48,7 +49,7 @@ def colour_model() -> Model:
     return make_model(channels=3)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def scene() -> Callable[..., np.ndarray]:
     def draw(*shape: int, seed: int = 0) -> np.ndarray:
         """Smooth random blobs of 0 to about 1000, float32."""
@@ -61,6 +62,21 @@ def scene() -> Callable[..., np.ndarray]:
     return draw
 
 
+@pytest.fixture
+def overlapping(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A device that computes by itself, acted by the CPU: its outputs arrive when they are waited for."""
+    events: list[str] = []
+    monkeypatch.setattr(Runner, "overlaps", True)
+    monkeypatch.setattr(Runner, "_sent", lambda _, tiles: events.append("begin") or tiles)
+
+    def fetched(_: Runner, restored: torch.Tensor) -> Callable[[], torch.Tensor]:
+        kept = restored.clone()
+        return lambda: events.append("finish") or kept
+
+    monkeypatch.setattr(Runner, "_fetched", fetched)
+    return events
+
+
 def finish(steps: Any) -> tuple[Restored, list[Progress]]:
     """Drive a run to its end."""
     seen = []
@@ -71,7 +87,7 @@ def finish(steps: Any) -> tuple[Restored, list[Progress]]:
             return end.value, seen
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def restore(model: Model) -> Callable[..., Restored]:
     def run(image: Any, axes: str | None = None, /, *, use: Model | None = None, **options: Any) -> Restored:
         arguments = {name: options.pop(name) for name in ("tile_px", "batch", "device", "threads") if name in options}

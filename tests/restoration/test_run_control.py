@@ -11,29 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from restoration.faults import failing
 from torch import nn
 
 from napari_mpt_deblur.checkpoints import Model
-from napari_mpt_deblur.errors import DeblurError, DeviceError, ImageError, ModelError, OutOfMemoryError, ParameterError
+from napari_mpt_deblur.errors import DeblurError, DeviceError, ImageError, ModelError, ParameterError
 from napari_mpt_deblur.images import ImageView, Normalization
 from napari_mpt_deblur.restoration import Deblurrer, available_devices, devices, pick_device
-from napari_mpt_deblur.restoration.runner import Finish, Runner
 from napari_mpt_deblur.restoration.session import Session
 from napari_mpt_deblur.tiling import TilePlan
-
-
-def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, when: Callable[[Runner, np.ndarray], bool]) -> list[str]:
-    """Let forward passes fail; returns a list that grows by each failure."""
-    forward, failures = Runner.begin, []
-
-    def begin(self: Runner, tiles: np.ndarray, pool: Any = None) -> Finish:
-        if when(self, tiles):
-            failures.append(str(tiles.shape))
-            raise error
-        return forward(self, tiles, pool)
-
-    monkeypatch.setattr(Runner, "begin", begin)
-    return failures
 
 
 def test_progress_is_told_after_every_batch(model: Model, scene: Callable, drive: Callable) -> None:
@@ -44,21 +30,6 @@ def test_progress_is_told_after_every_batch(model: Model, scene: Callable, drive
     assert {step.total for step in steps} == {18}
     assert steps[-1].plane == view.planes[1]
     assert restored.array.shape == view.shape
-
-
-@pytest.fixture
-def overlapping(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A device that computes by itself, acted by the CPU: its outputs arrive when they are waited for."""
-    events: list[str] = []
-    monkeypatch.setattr(Runner, "overlaps", True)
-    monkeypatch.setattr(Runner, "_sent", lambda _, tiles: events.append("begin") or tiles)
-
-    def fetched(_: Runner, restored: torch.Tensor) -> Callable[[], torch.Tensor]:
-        kept = restored.clone()
-        return lambda: events.append("finish") or kept
-
-    monkeypatch.setattr(Runner, "_fetched", fetched)
-    return events
 
 
 def test_a_device_that_computes_by_itself_has_its_next_batch_before_one_is_fetched(
@@ -72,20 +43,6 @@ def test_a_device_that_computes_by_itself_has_its_next_batch_before_one_is_fetch
     np.testing.assert_array_equal(overlapped.array, plain.array)
     assert same_steps == steps
     assert events == ["begin", "finish", "begin", "begin", "finish", "begin", "finish", "finish"]  # first the samples
-
-
-def test_memory_that_runs_out_under_way_on_such_a_device(
-    model: Model, scene: Callable, drive: Callable, monkeypatch: pytest.MonkeyPatch, overlapping: list[str]
-) -> None:
-    view = ImageView.of(scene(250, 250))
-    deblurrer = Deblurrer(model, tile_px=128, batch=4, precision="float32")
-    expected = drive(deblurrer.run(view))[0].array
-    third = iter([False, False, True])
-    failures = failing(monkeypatch, torch.OutOfMemoryError("out of memory"), lambda *_: next(third, False))
-    restored, _ = drive(deblurrer.run(view))
-    assert len(failures) == 1
-    assert restored.record["notes"] == ["out of memory on cpu: batch halved to 2"]
-    assert np.abs(restored.array - expected).max() < 0.05 * np.ptp(expected)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -155,94 +112,6 @@ def test_closing_the_generator_ends_the_work_and_frees_its_memory(
     gc.collect()
     assert all(reference() is None for reference in sessions)
     assert not out[1].any()
-
-
-@pytest.mark.parametrize(
-    ("shape", "options", "when", "note"),
-    [
-        ((5, 70, 70), {"batch": 4}, lambda tiles: len(tiles) > 2, "batch halved to 2"),
-        ((1, 250, 250), {}, lambda tiles: tiles[0].size > 170 * 170, "tile reduced"),
-        ((1, 250, 250), {"tile_px": 192, "batch": 4}, lambda tiles: tiles.size > 2 * 128 * 128, "batch halved to 2"),
-        ((1, 250, 250), {"tile_px": 128, "batch": 1}, lambda tiles: tiles.size > 128 * 128, "from fewer pixels"),
-    ],
-)
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory."),
-        MemoryError(),
-        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
-    ],
-    ids=["accelerator", "python", "cpu"],
-)
-def test_out_of_memory_takes_smaller_steps_and_says_so(
-    error: Exception,
-    shape: tuple[int, ...],
-    options: dict,
-    when: Callable,
-    note: str,
-    scene: Callable,
-    restore: Callable,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    image = scene(*shape)
-    expected = restore(image).array
-    failures = failing(monkeypatch, error, lambda _, tiles: when(tiles))
-    restored = restore(image, **options)
-    assert failures
-    assert any(note in text for text in restored.record["notes"])
-    assert 10 * np.log10(np.ptp(image) ** 2 / np.mean((restored.array - expected) ** 2 + 1e-9)) > 45
-
-
-def test_out_of_memory_to_the_end_is_an_error_of_ours(
-    scene: Callable, restore: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    failing(monkeypatch, torch.OutOfMemoryError("CUDA out of memory."), lambda *_: True)
-    with pytest.raises(OutOfMemoryError, match="smallest tile"):
-        restore(scene(250, 250))
-
-
-def test_an_accelerator_without_memory_hands_over_to_the_cpu(
-    model: Model, scene: Callable, drive: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A fake accelerator ("cuda", run on the CPU) that never has memory."""
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (8 * 10**9, 8 * 10**9))
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (8, 0))
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    deblurrer = Deblurrer(model)
-    monkeypatch.setattr("napari_mpt_deblur.restoration.runner._on", lambda network, device: network)
-    deblurrer.settings = type(deblurrer.settings).of(model.config.network, "cuda", "float32")
-    failures = failing(
-        monkeypatch, torch.OutOfMemoryError("CUDA out of memory."), lambda runner, _: runner.device.type == "cuda"
-    )
-    restored, _ = drive(deblurrer.run(ImageView.of(scene(250, 250))))
-    assert len(failures) >= 2
-    assert restored.record["device"] == "cpu"
-    assert restored.record["notes"][-1].endswith("moved to the CPU")
-
-
-class Overflowing(nn.Module):
-    """Gives NaN wherever autocast is on."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.inner = network
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.inner(x) * (float("nan") if torch.is_autocast_enabled("cpu") else 1.0)
-
-
-@pytest.mark.parametrize("tile_px", [None, 128])
-def test_an_overflow_of_half_precision_is_redone_in_float32(
-    tile_px: int | None, tiny: Callable, scene: Callable, restore: Callable
-) -> None:
-    image, model = scene(250, 250), tiny()
-    expected = restore(image, use=model, tile_px=tile_px).array
-    object.__setattr__(model, "network", Overflowing(model.network))
-    restored = restore(image, use=model, precision="bfloat16", tile_px=tile_px)
-    np.testing.assert_allclose(restored.array, expected, atol=1e-3)
-    assert restored.record["precision"] == "float32"
-    assert restored.record["notes"] == ["bfloat16 overflowed: redone in float32"]
 
 
 def test_a_model_that_gives_nan_is_refused(tiny: Callable, scene: Callable, restore: Callable) -> None:

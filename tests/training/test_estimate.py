@@ -1,12 +1,19 @@
 """What a run will take is measured on a patch, and grows as it should."""
 
+from itertools import chain
+from pathlib import Path
+
 import pytest
 import torch
+from oracle.live_memory import LiveBytes
 from training.small import small_config
 
 from napari_mpt_deblur.errors import DeviceError
+from napari_mpt_deblur.networks import MPTConfig
 from napari_mpt_deblur.training import estimate as estimating
+from napari_mpt_deblur.training.data import TrainingData
 from napari_mpt_deblur.training.estimate import estimate
+from napari_mpt_deblur.training.loop import Trainer
 
 
 @pytest.fixture
@@ -45,6 +52,20 @@ def test_what_is_counted_is_what_a_graph_keeps():
         middle = first @ weight  # keeps its input; the weight is the network's own
         middle.square().sum().backward()  # keeps what it squares
     assert kept == [4 * (50 + 50)]
+
+
+@pytest.mark.usefixtures("clock")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_memory_is_what_a_step_holds(precision):
+    """Counted as torch makes and drops tensors; allocators add a little."""
+    config = small_config(network=MPTConfig.tiny(), patch_px=(64,), batch=(4,), precision=precision)
+    data = TrainingData(estimating.Noise(1), (), estimating.NoiseImages(1), estimating.Noise(1))
+    trainer = Trainer(config, Path(), data)
+    weights = 4 * sum(each.numel() for each in trainer.network.parameters())
+    with LiveBytes(chain(trainer.network.parameters(), trainer.average.parameters())) as live:
+        trainer.step()
+    estimated = estimate(config, "cpu").memory_bytes - estimating._LIBRARY_BYTES
+    assert 0.95 < estimated / (live.peak + 2 * weights) < 1.25
 
 
 def test_a_real_estimate_is_of_the_order_of_a_real_step():

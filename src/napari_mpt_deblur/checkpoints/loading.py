@@ -28,6 +28,8 @@ class Model:
     sha256 : str
         Of the model's file.
     device : torch.device
+    notes : tuple of str
+        What the user should know of how it was loaded.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Model:
     config: ModelConfig
     sha256: str
     device: torch.device
+    notes: tuple[str, ...] = ()
 
     def to(self, device: str | torch.device) -> Model:
         """The model on another device. The network itself moves, as torch's modules do.
@@ -45,7 +48,7 @@ class Model:
             If the device is not present.
         """
         found = torch_device(device)
-        return replace(self, network=_move(self.network, found), device=found)
+        return replace(self, network=_move(self.network, found), device=found, notes=())
 
 
 def load_model(name_or_path: str | Path = DEFAULT_MODEL, device: str | torch.device = "auto") -> Model:
@@ -56,7 +59,7 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, device: str | torch.dev
     name_or_path : str or Path
         A name that `available_models` lists, or a path to a ``.safetensors`` file.
     device : str or torch.device
-        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, or ``"auto"`` for the best that is present.
+        ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, or ``"auto"`` for the best that is present and has room for it.
 
     Returns
     -------
@@ -70,6 +73,8 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, device: str | torch.dev
         If the file cannot be read.
     DeviceError
         If the device is not present.
+    OutOfMemoryError
+        If the model does not fit its memory.
     """
     found = torch_device(device)
     path = find_model(name_or_path)
@@ -83,7 +88,16 @@ def load_model(name_or_path: str | Path = DEFAULT_MODEL, device: str | torch.dev
     except RuntimeError as error:  # of names and shapes, which of our own networks are checked before
         raise ModelError(f"Cannot use the model {path}: its weights do not fit its network; it is damaged.") from error
     network.requires_grad_(False)
-    return Model(path.stem, _move(network.eval(), found), file.config, file.sha256, found)
+    notes: tuple[str, ...] = ()
+    try:
+        _move(network.eval(), found)
+    except OutOfMemoryError:
+        if str(device) != "auto" or found.type == "cpu":
+            raise
+        notes = (f"out of memory on {found}: the model stays on the CPU",)
+        found = torch.device("cpu")
+        _move(network, found)  # back, what of it had gone
+    return Model(path.stem, network, file.config, file.sha256, found, notes)
 
 
 def torch_device(device: str | torch.device) -> torch.device:

@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_mpt_deblur.errors import DeblurError, OutOfMemoryError, ParameterError
+from napari_mpt_deblur.errors import ParameterError
 from napari_mpt_deblur.images import ImageView, Normalization, PlaneIndex
 from napari_mpt_deblur.images.statistics import normalization_steps
 from napari_mpt_deblur.restoration.devices import pick_device
+from napari_mpt_deblur.restoration.guard import no_runtime_errors
 from napari_mpt_deblur.restoration.host_memory import kept_memory
 from napari_mpt_deblur.restoration.outcomes import Estimate, Progress, Restored
 from napari_mpt_deblur.restoration.pace import seconds_per_megapixel
 from napari_mpt_deblur.restoration.planes import PlaneGroup, PlanePixels, ReducedPixels
 from napari_mpt_deblur.restoration.request import Request
 from napari_mpt_deblur.restoration.scaling import PlaneScaling
-from napari_mpt_deblur.restoration.session import Session
+from napari_mpt_deblur.restoration.session import NO_ROOM, Session
 from napari_mpt_deblur.restoration.settings import Settings, tile_sides, whole_number
 from napari_mpt_deblur.tiling import Region
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from napari_mpt_deblur.checkpoints import Model
 
 
+_FAILED = "The computation failed ({reason}): try again with device cpu and precision float32."
 _LARGEST_NUCLEUS = 10  # times the plane's longer side: a part of a nucleus is an image, too
 
 
@@ -107,8 +109,15 @@ class Deblurrer:
         return Estimate(tiles * groups, forwards, pixels * groups / 1e6, self.settings.memory_bytes(plan))
 
     def pace(self) -> float:
-        """Seconds for a megapixel through the network, as `Estimate` counts them; measured when first asked for."""
-        return seconds_per_megapixel(self.model, self.device, self.precision, self.threads)
+        """Seconds for a megapixel through the network, as `Estimate` counts them; measured when first asked for.
+
+        Raises
+        ------
+        DeblurError
+            One of its kinds, and no RuntimeError.
+        """
+        with no_runtime_errors(NO_ROOM, _FAILED):
+            return seconds_per_megapixel(self.model, self.device, self.precision, self.threads)
 
     def run(
         self,
@@ -234,7 +243,7 @@ class Deblurrer:
             "channel_statistics": session.channel_statistics,
             "device": settings.device,
             "precision": settings.precision,
-            "notes": session.all_notes,
+            "notes": [*self.model.notes, *session.all_notes],
             "versions": _versions(),
             "seconds": round(seconds, 3),
         }
@@ -242,20 +251,11 @@ class Deblurrer:
 
 def _guarded(steps: Generator[Progress, None, Restored]) -> Generator[Progress, None, Restored]:
     """The same steps; what torch raises becomes a DeblurError, since superqt's worker swallows RuntimeErrors."""
-    try:
-        with kept_memory():
-            return (yield from steps)
-    except DeblurError:
-        raise
-    except MemoryError as error:
-        raise OutOfMemoryError(
-            "The memory does not suffice for the image and its result: restore a part, or give a memory-mapped output."
-        ) from error
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DeblurError(
-            f"The computation failed ({reason}): try again with device cpu and precision float32."
-        ) from error
+    no_memory = (
+        "The memory does not suffice for the image and its result: restore a part, or give a memory-mapped output."
+    )
+    with no_runtime_errors(no_memory, _FAILED), kept_memory():
+        return (yield from steps)
 
 
 def _versions() -> dict[str, str]:

@@ -8,15 +8,21 @@ from napari_mpt_deblur.checkpoints.loading import torch_device
 from napari_mpt_deblur.errors import DeviceError
 from napari_mpt_deblur.networks.build import NetworkConfig
 from napari_mpt_deblur.networks.config import MPTConfig
+from napari_mpt_deblur.restoration.guard import is_out_of_memory
 
 _PRECISIONS = {
     "cpu": ("float32", "bfloat16"),
     "cuda": ("float32", "float16", "bfloat16"),
     "mps": ("float32", "float16"),
 }
-_CPU_BUDGET_BYTES = 540e6  # with torch and the rest of the process, a run then stays under 1 GB
+_CPU_BUDGET_BYTES = 620e6  # as estimated; with torch and the rest of the process, a run then stays under 1 GB
 _ACCELERATOR_SHARE = 0.5  # of its free memory
-_LARGEST_TILE_PX = {"cpu": 2**20, "cuda": 2**22, "mps": 2**21}
+_LARGEST_TILE_PX = {"cpu": 1152**2, "cuda": 2**22, "mps": 2**21}
+# A pass holds so many maps of its widest stage at once, within windows' attention: counted. Of hidden channels, which
+# come after it, there are four; they are whole only where maps are not worked on in strips.
+_MAPS, _MAPS_BESIDE_HIDDEN, _HIDDEN_MAPS = 17, 7, 4
+_ALLOCATOR_SHARE = 1.4  # what the process grows by for each byte of them: 1.2 to 1.7, for freed memory lies in pieces
+_HALF_SHARE = 0.6  # half the bytes, and copies of what autocast converts
 _BATCH_PX = 2**18  # on the CPU larger batches leave the cache and gain nothing
 
 
@@ -71,13 +77,20 @@ def pick_precision(name: str, device: str, network: NetworkConfig | None = None)
     return name
 
 
-def bytes_per_pixel(config: NetworkConfig, precision: str) -> float:
-    """Peak memory of a forward pass for each pixel of its input; measured, see benchmarks/README.md."""
+def bytes_per_pixel(config: NetworkConfig, precision: str, device: str = "cpu") -> float:
+    """Peak memory of a forward pass without gradients for each pixel of its input; see benchmarks/README.md."""
     if not isinstance(config, MPTConfig):
         return config.bytes_per_px
-    widest = max(dim / 4**stage for stage, dim in enumerate(config.dims)) / config.stem**2
-    share = 1.0 if precision == "float32" else 0.65
-    return 4 * widest * (24 + 5 * config.expansion) * share
+    maps: float = _MAPS
+    if device != "cpu":
+        maps = max(maps, _MAPS_BESIDE_HIDDEN + _HIDDEN_MAPS * config.expansion)
+    share = 1.0 if precision == "float32" else _HALF_SHARE
+    return bytes_of_a_map(config) * maps * _ALLOCATOR_SHARE * share
+
+
+def bytes_of_a_map(config: MPTConfig) -> float:
+    """Of the stage whose maps are largest, in float32, for each pixel of the network's input."""
+    return 4 * max(dim / 4**stage for stage, dim in enumerate(config.dims)) / config.stem**2
 
 
 def tile_budget_px(config: NetworkConfig, device: str, precision: str) -> int:
@@ -85,14 +98,23 @@ def tile_budget_px(config: NetworkConfig, device: str, precision: str) -> int:
     kind = device.partition(":")[0]
     budget = _CPU_BUDGET_BYTES
     if kind == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        budget = free * _ACCELERATOR_SHARE
-    return max(1, min(_LARGEST_TILE_PX[kind], int(budget / bytes_per_pixel(config, precision))))
+        budget = _free_bytes(device) * _ACCELERATOR_SHARE
+    return max(1, min(_LARGEST_TILE_PX[kind], int(budget / bytes_per_pixel(config, precision, device))))
 
 
 def batch_budget_px(device: str, tile_budget: int) -> int:
     """Most pixels of one automatic batch."""
     return _BATCH_PX if device == "cpu" else tile_budget
+
+
+def _free_bytes(device: str) -> int:
+    """Of a CUDA device; none where it is too full to be asked, which takes some memory, too."""
+    try:
+        return torch.cuda.mem_get_info(device)[0]
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return 0
 
 
 def _fast_precision(device: str) -> str:

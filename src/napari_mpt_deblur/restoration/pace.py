@@ -9,6 +9,8 @@ import numpy as np
 import torch
 
 from napari_mpt_deblur.checkpoints import Model
+from napari_mpt_deblur.restoration.devices import pick_precision
+from napari_mpt_deblur.restoration.guard import is_out_of_memory
 from napari_mpt_deblur.restoration.runner import NotFiniteError, Runner
 
 _SIDE_PX = 128  # rounded up to the size rule of the network
@@ -21,7 +23,8 @@ def seconds_per_megapixel(model: Model, device: str, precision: str, threads: in
     """Seconds that a million pixels take on the way through a model's network.
 
     Two passes of one small tile, of which the second counts, are made for each model, device, precision and number of
-    threads of the process; the answer is kept. A GPU is faster with full batches than this says.
+    threads of the process; the answer is kept. A GPU is faster with full batches than this says. Of a device that has
+    no memory even for this, the CPU's pace is told: there a run would end.
 
     Parameters
     ----------
@@ -37,7 +40,13 @@ def seconds_per_megapixel(model: Model, device: str, precision: str, threads: in
     """
     key = (model.sha256, device, precision, threads or torch.get_num_threads())
     if key not in _measured:
-        _measured[key] = _measure(model, device, precision, threads)
+        try:
+            _measured[key] = _measure(model, device, precision, threads)
+        except (RuntimeError, MemoryError) as error:
+            if device == "cpu" or not is_out_of_memory(error):
+                raise
+            slow = pick_precision("float32" if precision == "float32" else "auto", "cpu", model.config.network)
+            return seconds_per_megapixel(model, "cpu", slow, threads)
     return _measured[key]
 
 

@@ -105,29 +105,18 @@ class Runner:
         return pool
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, of whichever device, did not suffice."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
-    )
-
-
-def free_memory(device: str) -> None:
-    """Give memory that torch keeps for later back to the device."""
-    if device.startswith("cuda"):
-        torch.cuda.empty_cache()
-    elif device.startswith("mps"):
-        torch.mps.empty_cache()
-
-
 def _on(network: nn.Module, device: torch.device) -> nn.Module:
-    """The network on a device; a copy if it lives elsewhere, so that its owner's does not move."""
+    """The network on a device; if it lives elsewhere a copy, so that its owner's does not move.
+
+    The copy is made where it is to be: there may be no room for a second one where it comes from.
+    """
     parameter = next(network.parameters(), None)
-    here = parameter is None or _same(parameter.device, device)
-    return network if here else copy.deepcopy(network).to(device)
+    if parameter is None or _same(parameter.device, device):
+        return network
+    moved: dict[int, Tensor] = {id(each): each.to(device) for each in network.buffers()}
+    for each in network.parameters():
+        moved[id(each)] = nn.Parameter(each.detach().to(device), each.requires_grad)
+    return copy.deepcopy(network, moved)
 
 
 def _same(a: torch.device, b: torch.device) -> bool:

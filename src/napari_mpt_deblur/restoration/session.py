@@ -10,13 +10,16 @@ from torch import nn
 
 from napari_mpt_deblur.errors import ModelError, OutOfMemoryError
 from napari_mpt_deblur.networks.channel_pool import ChannelPool
+from napari_mpt_deblur.restoration.guard import free_memory, is_out_of_memory
 from napari_mpt_deblur.restoration.planes import PlaneGroup, PlanePixels, ReducedPixels
-from napari_mpt_deblur.restoration.runner import Finish, NotFiniteError, Runner, free_memory, is_out_of_memory
+from napari_mpt_deblur.restoration.runner import Finish, NotFiniteError, Runner
 from napari_mpt_deblur.restoration.settings import Settings
 from napari_mpt_deblur.tiling import Blender, Region, Tile
 
 Pixels = PlanePixels | ReducedPixels
 Prepare = Callable[[PlaneGroup], Pixels]
+
+NO_ROOM = "The memory does not suffice even for the smallest tile: close other programs, or restore a part."
 
 
 class Session:
@@ -24,6 +27,9 @@ class Session:
 
     A plane that is one tile goes through the network whole, in a batch with others if they are small. A larger one is
     read tile by tile: first a few samples that measure its channel attention, then all tiles, which share it.
+
+    Planes that are under way when memory runs out, or half precision overflows, are begun again with other settings,
+    which then hold for the rest of the run; those that are done stay.
 
     Parameters
     ----------
@@ -99,7 +105,7 @@ class Session:
                 continue
             except NotFiniteError:
                 failure: BaseException | None = None
-            except (RuntimeError, MemoryError) as error:
+            except (RuntimeError, MemoryError, OSError) as error:
                 if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
                     raise
                 failure = error.with_traceback(None)  # the traceback holds on to the tensors
@@ -184,11 +190,10 @@ class Session:
             self.notes.append(f"{self.settings.precision} overflowed: redone in float32")
             self._use(exact)
             return
-        smaller = self.settings.smaller(self.plan)
-        if smaller is None:
-            raise OutOfMemoryError(
-                "The memory does not suffice even for the smallest tile: close other programs, or restore a part."
-            ) from failure
-        self.notes.append(f"out of memory on {device}: {smaller[1]}")
-        self._use(smaller[0])
+        # without a runner it is the model itself that found no room, which smaller tiles do not make
+        less = self.settings.smaller(self.plan) if self._runner is not None else self.settings.on_cpu()
+        if less is None:
+            raise OutOfMemoryError(NO_ROOM) from failure
+        self.notes.append(f"out of memory on {device}: {less[1]}")
+        self._use(less[0])
         free_memory(device)

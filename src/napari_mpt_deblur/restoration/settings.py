@@ -93,7 +93,7 @@ class Settings:
         pixels = plan.tile_pixels * min(self.batch_for(plan), len(plan.tiles))
         if len(plan.tiles) > 1:
             pixels = max(pixels, self._sampled_pixels(plan))
-        return int(pixels * bytes_per_pixel(self.network, self.precision))
+        return int(pixels * bytes_per_pixel(self.network, self.precision, self.device))
 
     def smaller(self, plan: TilePlan) -> tuple[Settings, str] | None:
         """What to try when memory does not suffice, and its description; None when nothing is left to try.
@@ -113,9 +113,14 @@ class Settings:
         tile = halved.plan(plan.height, plan.width)
         if tile.tile_pixels < plan.tile_pixels:
             return halved, f"tile reduced to {tile.tile_height} x {tile.tile_width}"
-        if self.device != "cpu":
-            return Settings.of(self.network, "cpu", "auto"), "moved to the CPU"
-        return None
+        return self.on_cpu()
+
+    def on_cpu(self) -> tuple[Settings, str] | None:
+        """The last thing to try, and its description; None on the CPU itself."""
+        if self.device == "cpu":
+            return None
+        precision = "float32" if self.precision == "float32" else "auto"  # what was asked to be exact stays so
+        return Settings.of(self.network, "cpu", precision), "moved to the CPU"
 
     def _sampled_pixels(self, plan: TilePlan) -> int:
         if not self.network.pools_channels:
@@ -124,8 +129,11 @@ class Settings:
         return side**2 * len(offsets)
 
     def exact(self) -> Settings | None:
-        """The same in float32; None if it is already."""
-        return None if self.precision == "float32" else replace(self, precision="float32")
+        """The same in float32, in as much memory; None if it is in float32 already."""
+        if self.precision == "float32":
+            return None
+        half, full = (bytes_per_pixel(self.network, each, self.device) for each in (self.precision, "float32"))
+        return replace(self, precision="float32", max_pixels=max(1, int(self.max_pixels * half / full)))
 
 
 def whole_number(number: Any, name: str) -> int | None:

@@ -22,12 +22,12 @@ from napari_mpt_deblur.training.loop import Trainer
 
 _PATIENCE_S = 1.0  # a first step that took longer is not timed again
 _VALUES_A_WEIGHT = 9  # weights, gradients, two moments, average; all but gradients twice, to go back to
-_WORKING = 2.5  # times a forward pass's own peak: what the way back takes beyond what was kept; measured on a CPU
+_WORKING = 0.3  # times a pass's own peak without gradients: what the way back takes beyond what was kept; counted
 _LIBRARY_BYTES = 10**8  # of torch's optimisers and buffers, once
 _FORWARD_SHARE = 1 / 3  # of a step's time, for one pass
 
 
-class _Noise:
+class Noise:
     """Patches that serve for timing."""
 
     def __init__(self, channels: int) -> None:
@@ -40,7 +40,7 @@ class _Noise:
         return self.images(size, side), self.images(size, side)
 
 
-class _NoiseImages(_Noise):
+class NoiseImages(Noise):
     def batch(self, number: int, size: int, side: int) -> Any:
         return self.images(size, side)
 
@@ -79,8 +79,8 @@ def estimate(config: TrainingConfig, device: str = "auto") -> Estimate:
 def _trial(config: TrainingConfig, device: str) -> Trainer:
     channels = config.network.in_channels
     single = _with_one_patch(config)
-    noise = _Noise(channels)
-    data = TrainingData(noise, (), _NoiseImages(channels), noise)
+    noise = Noise(channels)
+    data = TrainingData(noise, (), NoiseImages(channels), noise)
     return Trainer(single, Path(), data, device)
 
 
@@ -127,7 +127,7 @@ def _scaled(config: TrainingConfig, trainer: Trainer, seconds_per_px: float, byt
     validations = config.iterations / config.validate_every * config.validation_pairs
     passes = config.contrast.passes
     validation = validations * 256**2 * seconds_per_px * _FORWARD_SHARE / passes
-    bytes_per_px += _WORKING * bytes_per_pixel(config.network, trainer.precision)
+    bytes_per_px += _WORKING * bytes_per_pixel(config.network, trainer.precision, trainer.device.type)
     memory = _LIBRARY_BYTES + bytes_per_px * max(sizes) + 4 * _VALUES_A_WEIGHT * _count(trainer)
     return Estimate(step, config.iterations * step + validation, int(memory))
 
