@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,17 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("MPT_DEBLUR_MODELS", str(folder))
     return folder
+
+
+@lru_cache(maxsize=1)
+def tiny_record() -> bytes:
+    return record(network_of(TINY))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One recording for all tests of what is told of the same weights."""
+    monkeypatch.setattr(exporting, "record", lambda _: tiny_record())
 
 
 def network_of(config: MPTConfig) -> MPT:
@@ -206,6 +218,7 @@ def test_others_get_what_deblur_gives(own: Path, tmp_path: Path, network: str, n
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * image_range)
 
 
+@pytest.mark.usefixtures("quick")
 def test_what_is_told_of_a_model(own: Path, tmp_path: Path) -> None:
     path = saved(own, "my.cells_2", description="for cells", licence="CC-BY-4.0", nucleus_diameter_px=(8, 90))
     path.with_suffix(".md").write_text("# my.cells_2\n\n## Depth\n\nGood at all depths.\n", encoding="utf-8")
@@ -230,6 +243,7 @@ def test_what_is_told_of_a_model(own: Path, tmp_path: Path) -> None:
         assert part in text
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_model_that_says_nothing_of_itself(own: Path, tmp_path: Path) -> None:
     save_model(
         own / "a.safetensors", network_of(TINY), ModelConfig(TINY, licence="ask me", training={"data": {"n": 1}})
@@ -243,6 +257,7 @@ def test_a_model_that_says_nothing_of_itself(own: Path, tmp_path: Path) -> None:
         assert part in text
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_bundled_model_is_by_its_developers(tmp_path: Path) -> None:
     (tmp_path / "bundled").mkdir()
     saved(tmp_path / "bundled", "nuclei")
@@ -288,9 +303,10 @@ def test_what_cannot_be_is_said_before_the_work(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_percentiles_that_the_format_does_not_know(own: Path, tmp_path: Path) -> None:
+def test_percentiles_that_the_format_does_not_know(own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "record", None)  # said before the work
     saved(own, normalization={"percentiles": [0.0, 0.5]})
-    with pytest.raises(ModelError, match="max_percentile") as caught:
+    with pytest.raises(ModelError, match=r"upper percentile as low as 0\.5") as caught:
         export_bioimageio("mine", tmp_path / "a.zip")
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.glob("*.zip"))
@@ -305,6 +321,7 @@ def test_without_the_library_it_says_what_to_install(
         export_bioimageio("mine", tmp_path / "a.zip")
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_file_is_replaced_when_asked_and_never_half(
     own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -133,17 +133,16 @@ def _package(model: Model, facts: ModelFacts, folder: Path) -> Path:
     from bioimageio.spec import InvalidDescr, ValidationContext, build_description, save_bioimageio_package
     from bioimageio.spec.model.v0_5 import ModelDescr
 
-    weights = record(model.network)
-    (folder / model_rdf.WEIGHTS).write_bytes(weights)
+    told = model_rdf.model_rdf(facts, ModelDescr.implemented_format_version, torch.__version__.partition("+")[0])
+    (folder / model_rdf.WEIGHTS).write_bytes(record(model.network))
     (folder / model_rdf.DOCUMENTATION).write_text(model_rdf.documentation(facts), encoding="utf-8")
     _write_example(model, folder)
-    told = model_rdf.model_rdf(facts, ModelDescr.implemented_format_version, torch.__version__.partition("+")[0])
     package = folder / f"package{SUFFIX}"
     with ValidationContext(root=folder, log_warnings=False), warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # the library leaves the closing of files to Python
         described = build_description(told)
         if isinstance(described, InvalidDescr):
-            raise ModelError(f"Cannot export this model: {' '.join(described.get_reason().split())[:300]}.")
+            raise ModelError(f"Cannot export this model: {' '.join(str(described.get_reason()).split())[:300]}.")
         save_bioimageio_package(described, output_path=package)
     return package
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari_mpt_deblur.checkpoints.config import ModelConfig
+from napari_mpt_deblur.errors import ModelError
 from napari_mpt_deblur.networks.config import MPTConfig
 
 WEIGHTS, INPUT, OUTPUT = "weights.pt", "test_input.npy", "test_output.npy"
@@ -55,7 +56,13 @@ class ModelFacts:
 
 
 def model_rdf(facts: ModelFacts, format_version: str, torch_version: str) -> dict[str, Any]:
-    """The resource description, plain data, with its files named as the constants of this module."""
+    """The resource description, plain data, with its files named as the constants of this module.
+
+    Raises
+    ------
+    ModelError
+        If the model's normalisation cannot be expressed.
+    """
     config = facts.config
     is_mpt = isinstance(config.network, MPTConfig)
     told: dict[str, Any] = {
@@ -96,6 +103,8 @@ def _input(config: ModelConfig) -> dict[str, Any]:
     multiple = config.network.size_multiple
     if rule == "full":
         scaling = {"id": "scale_linear", "kwargs": {"gain": 1 / FULL_RANGE, "offset": 0.0}}
+    elif rule[1] <= 1:
+        raise ModelError(f"Cannot export this model: the format has no upper percentile as low as {rule[1]:g}.")
     else:
         percentiles = {"min_percentile": rule[0], "max_percentile": rule[1]}
         scaling = {"id": "scale_range", "kwargs": {"axes": ["y", "x"], **percentiles}}
