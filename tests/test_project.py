@@ -58,7 +58,7 @@ def test_tensorflow_is_imported_in_one_place_and_only_when_it_is_called() -> Non
 def test_every_import_is_a_declared_dependency() -> None:
     declared = {canonicalize_name(Requirement(line).name) for line in PROJECT["dependencies"]}
     optional = {"dask", "zarr"}  # recognised when the user's layer brings them; napari brings dask
-    optional |= {"spandrel", "spandrel_extra_arches"}  # extras of their own
+    optional |= {"bioimageio", "spandrel", "spandrel_extra_arches"}  # extras of their own
     providers = packages_distributions()
     undeclared = {
         package
@@ -81,7 +81,11 @@ def test_every_declared_dependency_is_used() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [*PROJECT["dependencies"], *EXTRAS["all"], *EXTRAS["spandrel"], EXTRAS["spandrel-extra"][1], *EXTRAS["test"]],
+    [
+        *PROJECT["dependencies"],
+        *(line for extra in ("all", "bioimageio", "spandrel", "test") for line in EXTRAS[extra]),
+        EXTRAS["spandrel-extra"][1],
+    ],
 )
 def test_tested_version_is_within_the_bounds(line: str) -> None:
     requirement = Requirement(line)

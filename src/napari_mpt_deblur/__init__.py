@@ -10,19 +10,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_mpt_deblur.checkpoints import import_checkpoint, load_model
+    from napari_mpt_deblur.checkpoints import export_bioimageio, import_checkpoint, load_model
     from napari_mpt_deblur.detection.detect import detect
     from napari_mpt_deblur.detection.precision import average_precision
     from napari_mpt_deblur.restoration import deblur
 
     __version__: str
 
-__all__ = ["__version__", "average_precision", "deblur", "detect", "import_checkpoint", "load_model"]
+__all__ = [
+    "__version__",
+    "average_precision",
+    "deblur",
+    "detect",
+    "export_bioimageio",
+    "import_checkpoint",
+    "load_model",
+]
 
 _ROOMS = {
     "average_precision": "detection.precision",
     "deblur": "restoration",
     "detect": "detection.detect",
+    "export_bioimageio": "checkpoints",
     "import_checkpoint": "checkpoints",
     "load_model": "checkpoints",
 }

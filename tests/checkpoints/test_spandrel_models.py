@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_mpt_deblur import deblur, import_checkpoint, load_model
+from napari_mpt_deblur import deblur, export_bioimageio, import_checkpoint, load_model
 from napari_mpt_deblur.checkpoints import ModelConfig, available_models, library, read_header, save_model
 from napari_mpt_deblur.cli.main import main
 from napari_mpt_deblur.errors import ModelError
@@ -163,3 +165,20 @@ def test_tables_of_whole_numbers_are_kept(tmp_path: Path) -> None:
     for key, values in tables.items():
         assert torch.equal(found[key], values)
     assert read_header(path).config.network == config
+
+
+def test_what_can_be_recorded_is_exported(tmp_path: Path) -> None:
+    """For every size, or not at all: what depends on the size is refused in a line."""
+    torch.save(restormer().state_dict(), tmp_path / "a.pth")
+    import_checkpoint(tmp_path / "a.pth", "a", licence="MIT")
+    export_bioimageio("a", tmp_path / "a.zip")
+    image, network = torch.rand((1, 1, 40, 72)), load_model("a", device="cpu").network
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive, torch.no_grad():
+        recorded = torch.jit.load(io.BytesIO(archive.read("weights.pt")))
+        torch.testing.assert_close(recorded(image), network(image), rtol=0, atol=1e-5)
+    torch.save(grl().state_dict(), tmp_path / "b.pth")
+    import_checkpoint(tmp_path / "b.pth", "b")
+    with pytest.raises(ModelError, match="GRL") as caught:
+        export_bioimageio("b", tmp_path / "b.zip")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "b.zip").exists()

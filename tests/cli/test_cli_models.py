@@ -96,3 +96,43 @@ def test_scales_that_make_no_sense(run: Any, tmp_path: Path, scales: list[str]) 
     result = run("models", "import", tmp_path / "a.pth", "--name", "a", "--scales", *scales)
     assert result.status == 2
     assert "--scales" in result.err
+
+
+def test_a_model_is_exported(run: Any, tmp_path: Path) -> None:
+    import bioimageio.spec
+
+    target = tmp_path / "nuclei.zip"
+    done = run("models", "export", "nuclei", "-o", target)
+    assert (done.status, done.err) == (0, "")
+    assert "sides are multiples of 64 pixels" in done.out
+    assert "no licence is stated" in done.out
+    assert done.out.splitlines()[-1].endswith(str(target))
+    assert run("models", "export", "nuclei", "-o", target).status == 1
+    again = run(
+        "models", "export", "nuclei", "-o", target, "--overwrite", "--licence", "MIT", "--author", "A", "--author", "B"
+    )
+    assert (again.status, "licence" in again.out) == (0, False)
+    model = bioimageio.spec.load_description(target)
+    assert isinstance(model, bioimageio.spec.ModelDescr)
+    assert ([author.name for author in model.authors], str(model.license)) == (["A", "B"], "MIT")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "reason"),
+    [
+        (["unknown", "-o", "a.zip"], 2, "Unknown model 'unknown'"),
+        (["nuclei", "-o", "a.tif"], 2, "must end in .zip"),
+        (["nuclei", "-o", "none/a.zip"], 1, "folder does not exist"),
+        (["nuclei", "-o", "a.zip", "--licence", "none"], 2, "SPDX"),
+        (["nuclei"], 2, "-o"),
+    ],
+)
+def test_an_export_that_makes_no_sense(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], status: int, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("models", "export", *arguments)
+    assert (result.status, result.out) == (status, "")
+    assert reason in result.err
+    assert len(result.err.splitlines()) == 1
+    assert not list(tmp_path.iterdir())

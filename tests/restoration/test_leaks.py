@@ -25,7 +25,6 @@ from napari_mpt_deblur.networks.channel_pool import ChannelPool
 from napari_mpt_deblur.networks.windows import Windows
 from napari_mpt_deblur.restoration import Deblurrer, deblur
 
-RUNS, WARM_UP = 200, 40
 _OURS = "napari_mpt_deblur"
 
 
@@ -147,24 +146,34 @@ def kinds(model: Model, scene: Callable, tmp_path: Path) -> Kinds:
 
 @pytest.fixture
 def tracing() -> Iterator[None]:
-    """What numpy and Python allocate is counted."""
+    """What numpy and Python allocate is counted, which makes runs four times as slow."""
     tracemalloc.start()
     yield
     tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tracing")
 def test_two_hundred_runs_leave_nothing(kinds: Kinds) -> None:
+    check_runs(kinds, 200, warm_up=40)
+
+
+def test_runs_leave_nothing(kinds: Kinds) -> None:
+    """The same in little, without tracing."""
+    check_runs(kinds, 30, warm_up=20)
+
+
+def check_runs(kinds: Kinds, count: int, warm_up: int) -> None:
     """Counted after a warm-up, in which caches fill and libraries load: what is held must not grow with the runs.
 
     One small plane kept by one run in ten, 12 kB, would be twice of what is allowed to Python; to all else, of which
     allocators keep some, 100 kB a run.
     """
     runs = cycle(kinds.all)
-    for run in islice(runs, WARM_UP):
+    for run in islice(runs, warm_up):
         run()
     before = Held.now()
-    for run in islice(runs, RUNS - WARM_UP):
+    for run in islice(runs, count - warm_up):
         run()
     after = Held.now()
     assert after.tensors <= before.tensors
@@ -172,7 +181,7 @@ def test_two_hundred_runs_leave_nothing(kinds: Kinds) -> None:
     assert after.threads <= before.threads
     assert after.files <= before.files
     assert after.traced_bytes - before.traced_bytes < 100_000
-    assert after.resident_bytes - before.resident_bytes < (RUNS - WARM_UP) * 100_000
+    assert after.resident_bytes - before.resident_bytes < (count - warm_up) * 100_000
     assert ChannelPool.active() is None
 
 

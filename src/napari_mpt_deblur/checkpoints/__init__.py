@@ -25,6 +25,7 @@ from napari_mpt_deblur.checkpoints.safetensors_file import (
 )
 
 if TYPE_CHECKING:
+    from napari_mpt_deblur.checkpoints.exporting import export_bioimageio
     from napari_mpt_deblur.checkpoints.importing import import_checkpoint
     from napari_mpt_deblur.checkpoints.loading import Model, load_model
     from napari_mpt_deblur.checkpoints.saving import save_model
@@ -38,6 +39,7 @@ __all__ = [
     "ModelInfo",
     "available_models",
     "check_name",
+    "export_bioimageio",
     "find_model",
     "import_checkpoint",
     "load_model",
@@ -47,7 +49,13 @@ __all__ = [
     "user_folder",
 ]
 
-_ROOMS = {"import_checkpoint": "importing", "Model": "loading", "load_model": "loading", "save_model": "saving"}
+_ROOMS = {
+    "export_bioimageio": "exporting",
+    "import_checkpoint": "importing",
+    "Model": "loading",
+    "load_model": "loading",
+    "save_model": "saving",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""``mpt-deblur models``: list the models that deblur and those that detect; import others (`importing`)."""
+"""``mpt-deblur models``: lists models that deblur and that detect; `importing` and `exporting` bring and take them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from napari_mpt_deblur.checkpoints import DEFAULT_MODEL, ModelInfo, available_models, user_folder
-from napari_mpt_deblur.cli import importing
+from napari_mpt_deblur.cli import exporting, importing
 from napari_mpt_deblur.cli.console import DONE, subparser
 from napari_mpt_deblur.detection import DEFAULT_DETECTOR, DetectorInfo, available_detectors
 
@@ -17,8 +17,10 @@ _HASH_LETTERS = 16  # of the 64 that a record holds
 
 def add_parser(subparsers: Any) -> None:
     """Add the command."""
-    parser = subparser(subparsers, "models", "list the models that can be used, or import one", run)
-    importing.add_parser(parser.add_subparsers(title="commands", metavar="COMMAND"))
+    parser = subparser(subparsers, "models", "list the models that can be used, import or export one", run)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    importing.add_parser(commands)
+    exporting.add_parser(commands)
 
 
 def run(arguments: argparse.Namespace) -> int:

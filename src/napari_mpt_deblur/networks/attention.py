@@ -18,7 +18,7 @@ from napari_mpt_deblur.networks.config import (
     WindowAttention,
     WindowPairing,
 )
-from napari_mpt_deblur.networks.layers import ChannelLinear, NPConv, ScaleDown
+from napari_mpt_deblur.networks.layers import ChannelLinear, NPConv, ScaleDown, one_step
 from napari_mpt_deblur.networks.raster import RasterPairing
 from napari_mpt_deblur.networks.strips import in_strips, strips
 from napari_mpt_deblur.networks.windows import Windows, attend, relative_index
@@ -165,7 +165,7 @@ class IntraScaleChannelAttention(nn.Module):
         for strip in strips(x, 2 * x.shape[1]):
             maps = self.query_key_value.split(strip.of(x), 3, slice(2))
             q, k = (each[:, :, strip.keep].movedim(1, -1).flatten(1, 2) for each in maps)
-            found = _Statistics.apply(q, k, self.heads)
+            found = one_step(_Statistics, q, k, self.heads)
             sums = [one + other for one, other in zip(sums, found, strict=True)] if sums else list(found)
         return sums
 

@@ -11,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from napari_mpt_deblur.networks.config import Activate, Join, Shortcut
-from napari_mpt_deblur.networks.layers import ChannelLinear, ChannelNorm, NPConv, gelu
+from napari_mpt_deblur.networks.layers import ChannelLinear, ChannelNorm, NPConv, gelu, one_step
 from napari_mpt_deblur.networks.strips import in_strips
 
 
@@ -55,7 +55,7 @@ class FeatureEnhancingFeedForward(nn.Module):
         x2 = self.channel(self.channel_norm(channel))  # (N, hidden, H, W)
         x1 = self.spatial(self.spatial_norm(spatial))
         if self.join == "multiply" and self.activate == "x2":
-            out = _GatedProjection.apply(x1, x2, self.project.weight)
+            out = one_step(_GatedProjection, x1, x2, self.project.weight)
         else:
             out = self.project(self._joined(x1, x2))
         if self.shortcut == "none":

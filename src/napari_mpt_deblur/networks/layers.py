@@ -6,6 +6,7 @@ needs no copy.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
@@ -15,6 +16,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from napari_mpt_deblur.networks.config import DownProjection, DownSampling
+
+
+def one_step(function: type[Function], *arguments: Any) -> Any:
+    """`function.apply`; while `torch.jit.trace` records, its forward pass alone: TorchScript holds no Python."""
+    if torch.jit.is_tracing():
+        return function.forward(SimpleNamespace(save_for_backward=lambda *_: None), *arguments)
+    return function.apply(*arguments)
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -69,7 +77,7 @@ class NPConv(nn.Sequential):
         Small maps stay in the processor's cache, and their gradients need not be put together again.
         """
         linear, convolution = (cast(Tensor, layer.weight) for layer in self)
-        return _NeighbouringProjection.apply(x, *linear.chunk(parts)[chosen], *convolution.chunk(parts)[chosen])
+        return one_step(_NeighbouringProjection, x, *linear.chunk(parts)[chosen], *convolution.chunk(parts)[chosen])
 
 
 class _NeighbouringProjection(Function):

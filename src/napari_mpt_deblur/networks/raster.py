@@ -56,7 +56,7 @@ class RasterPairing:
         n, c, height, width = value.shape
         heads, tokens, _ = bias.shape
         q, k, v = (self.single.cut(x.to(value.dtype)) for x in (query, key, value))  # (windows, M^2, C)
-        q = q.reshape(len(k), self.group * tokens, c)  # windows in a row are those that share their keys
+        q = q.reshape(k.shape[0], self.group * tokens, c)  # windows in a row are those that share their keys
         q, k, v = (x.unflatten(-1, (heads, -1)).transpose(1, 2) for x in (q, k, v))
         bias = self._masked(bias.to(value.dtype), n, height, width).repeat(1, 1, self.group, 1)
         out = F.scaled_dot_product_attention(q, k, v, bias, scale=scale)  # (N windows, heads, G M^2, d)

@@ -39,8 +39,15 @@ class Windows:
         """Those of the keys, on the down-scaled map."""
         return replace(self, patches=1)
 
+    @property
+    def _moved(self) -> int:
+        """By how many pixels of the queries' map windows are shifted."""
+        return self.side // 2 * self.patches if self.shifted else 0
+
     def cut(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N windows, tokens, C): windows in raster order, the tokens of each patch by patch."""
+        if torch.jit.is_tracing():
+            return self._cut_by_shape(x)
         index, _ = _places(len(x), *x.shape[2:], self, x.device)
         runs = x.movedim(1, -1).reshape(len(index), -1).index_select(0, index)
         return runs.view(-1, (self.patches * self.side) ** 2, x.shape[1])
@@ -48,8 +55,25 @@ class Windows:
     def join(self, windows: Tensor, shape: torch.Size) -> Tensor:
         """(N windows, tokens, C) to (N, C, H, W) of `shape`; the reverse of `cut`."""
         n, c, height, width = shape
+        if torch.jit.is_tracing():
+            return self._join_by_shape(windows, n, height, width)
         _, index = _places(n, height, width, self, windows.device)
         return windows.reshape(len(index), -1).index_select(0, index).view(n, height, width, c).movedim(-1, 1)
+
+    def _cut_by_shape(self, x: Tensor) -> Tensor:
+        """`cut` without an index of places, which belongs to one size and device: a recording is to serve all."""
+        n, c, height, width = x.shape
+        side, patches, region = self.side, self.patches, self.side * self.patches
+        moved = self._moved
+        x = x.movedim(1, -1).roll((-moved, -moved), (1, 2))
+        x = x.reshape(n, height // region, patches, side, width // region, patches, side, c)
+        return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(-1, region**2, c)
+
+    def _join_by_shape(self, windows: Tensor, n: int, height: int, width: int) -> Tensor:
+        side, patches, region = self.side, self.patches, self.side * self.patches
+        x = windows.reshape(n, height // region, width // region, patches, patches, side, side, -1)
+        x = x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(n, height, width, -1)
+        return x.roll((self._moved, self._moved), (1, 2)).movedim(-1, 1)
 
     def mask_(self, scores: Tensor) -> None:
         """Part what only the wrap of the map brought together, in place.
@@ -146,7 +170,7 @@ def _cut(query: Tensor, key: Tensor, value: Tensor, windows: Windows) -> tuple[T
 def _grid(query: Tensor, windows: Windows) -> tuple[int, int, int]:
     """Images, rows and columns of windows."""
     region = windows.side * windows.patches
-    return len(query), query.shape[2] // region, query.shape[3] // region
+    return query.shape[0], query.shape[2] // region, query.shape[3] // region
 
 
 def _by_head(x: Tensor, heads: int) -> Tensor:
@@ -175,8 +199,7 @@ def _places(n: int, height: int, width: int, windows: Windows, device: torch.dev
     A map has (N, H, W) pixels, windows have (N, rows and columns of windows, rows and columns of patches, M, M).
     """
     side, patches = windows.side, windows.patches
-    region, half = side * patches, side // 2
-    moved = half * patches if windows.shifted else 0
+    region, half, moved = side * patches, side // 2, windows._moved
     with torch.inference_mode(False):  # cached: must serve training after inference
         runs = torch.arange(n * height * width // half, device=device)
         x = runs.view(n, height, -1).roll((-moved, -moved // half), (1, 2))
