@@ -10,5 +10,5 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports --no-logo
-QT_QPA_PLATFORM=xcb pytest -q -m "not slow" tests/gui
-QT_QPA_PLATFORM=offscreen pytest -q --ignore tests/gui
+QT_QPA_PLATFORM=xcb pytest -q -n auto -m "not slow" tests/gui
+QT_QPA_PLATFORM=offscreen pytest -q -n auto --ignore tests/gui
