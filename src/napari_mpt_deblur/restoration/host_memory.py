@@ -21,8 +21,7 @@ def kept_memory() -> Iterator[None]:
     """While a run lasts, the C library keeps the memory that the run frees; after the last one it is given back.
 
     A network allocates maps of megabytes in every layer. glibc returns them to the system at once, which zeroes each
-    page when it is next touched: a fifth of the time of a forward pass. Other C libraries are left as they are. glibc
-    does so for what the main thread allocates; the heaps of other threads it returns as before.
+    page when it is next touched: a fifth of the time of a forward pass. Other C libraries are left as they are.
     """
     global _runs
     with _lock:
