@@ -1,14 +1,16 @@
 """How live the viewer stays while a stack is deblurred and its nuclei are found: gaps of its event loop.
 
-    xvfb-run python benchmarks/event_loop.py [--model NAME] [--planes 7] [--size 512]
+    xvfb-run python benchmarks/event_loop.py [--model NAME] [--planes 30] [--size 512]
 
 Opens napari with the Deblur widget, starts a run on a stack made from the sample, moves the slider now and then as a
-user would, and prints how long the event loop was deaf at a time.
+user would, and prints how long the event loop was deaf at a time. Before and after, the same stack is restored in a
+process without a viewer, which tells what the viewer costs.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 
@@ -61,20 +63,21 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model")
-    parser.add_argument("--planes", type=int, default=7)
+    parser.add_argument("--planes", type=int, default=30)
     parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    stack = _stack(options.planes, options.size)
+    if options.alone:
+        print(json.dumps({"seconds": _seconds_alone(stack, options.model)}))
+        return
+    alone = [_without_viewer(options)]
 
     import napari
     from qtpy.QtWidgets import QApplication
 
-    from napari_mpt_deblur.optics.sample import sample_focus_stack
-
-    sample = sample_focus_stack().stack
-    repeats = -(-options.size // sample.shape[1])
-    stack = np.tile(np.resize(sample, (options.planes, *sample.shape[1:])), (1, repeats, repeats))
     viewer = napari.Viewer()
-    viewer.add_image(stack[:, : options.size, : options.size], name="stack")
+    viewer.add_image(stack, name="stack")
     _, panel = viewer.window.add_plugin_dock_widget("napari-mpt-deblur", "Deblur")
     while not panel.controller.is_ready:  # torch is imported in the background: once, and not part of this
         QApplication.processEvents()
@@ -92,8 +95,13 @@ def main() -> None:
         began = time.perf_counter()
         panel.controller.deblur()
         gaps = _gaps(while_true=lambda: panel.controller.is_running)
+        seconds = time.perf_counter() - began
         words = "slider moving  " if moving else "untouched      "
-        print(f"deblurring, {words}    {gaps}, over {time.perf_counter() - began:.1f} s", flush=True)
+        print(f"deblurring, {words}    {gaps}, over {seconds:.1f} s", flush=True)
+        if not moving:
+            alone.append(_without_viewer(options))
+            costs = ", ".join(f"{seconds / each - 1:+.0%}" for each in alone)
+            print(f"without a viewer {' and '.join(f'{each:.1f}' for each in alone)} s: it costs {costs}", flush=True)
     slider.stop()
     _, panel = viewer.window.add_plugin_dock_widget("napari-mpt-deblur", "Detect nuclei")
     while not panel.controller.is_ready:
@@ -102,6 +110,32 @@ def main() -> None:
     panel.controller.detect()
     print(f"detecting, untouched     {_gaps(while_true=lambda: panel.controller.is_running)}", flush=True)
     viewer.close()
+
+
+def _stack(planes: int, side: int) -> np.ndarray:
+    from napari_mpt_deblur.optics.sample import sample_focus_stack
+
+    sample = sample_focus_stack().stack
+    repeats = -(-side // sample.shape[1])
+    return np.tile(np.resize(sample, (planes, *sample.shape[1:])), (1, repeats, repeats))[:, :side, :side]
+
+
+def _seconds_alone(stack: np.ndarray, model: str | None) -> float:
+    from napari_mpt_deblur import deblur
+
+    options = {"axes": "ZYX"} | ({"model": model} if model else {})
+    deblur(stack[:1], **options)  # imports torch, which the panel does before
+    began = time.perf_counter()
+    deblur(stack, **options)
+    return time.perf_counter() - began
+
+
+def _without_viewer(options: argparse.Namespace) -> float:
+    from timing import in_fresh_process  # beside this script; tests that use `GapMeter` do not know the folder
+
+    model = ["--model", options.model] if options.model else []
+    arguments = ["--alone", "--planes", str(options.planes), "--size", str(options.size), *model]
+    return in_fresh_process(__file__, *arguments)["seconds"]
 
 
 def _gaps(seconds: float = 3600.0, while_true: Callable[[], bool] = lambda: True) -> GapMeter:
