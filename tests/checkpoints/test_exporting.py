@@ -352,3 +352,10 @@ def test_a_file_is_replaced_when_asked_and_never_half(
 def test_the_model_in_the_box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     check_example(export_bioimageio("nuclei", tmp_path / "nuclei.zip"))
+
+
+@pytest.mark.parametrize("training", [{"imported": "by hand"}, {"imported": None}, {"data": ["a"]}, {"data": "\ud800"}])
+def test_training_records_of_others_are_told_as_far_as_they_go(training: dict[str, Any]) -> None:
+    config = ModelConfig(MPTConfig.tiny(), training=training)
+    told = documentation(ModelFacts("name", config, "0" * 64, 1))
+    assert told.encode("utf-8", "replace").count(b"\n## Training data\n") == 1

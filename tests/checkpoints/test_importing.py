@@ -184,6 +184,20 @@ def longer(name: str, part: bytes) -> bytes:
     return part.replace(b"KH", b"J" + struct.pack("<i", 2_000_000_000), 1)
 
 
+def little_longer(name: str, part: bytes) -> bytes:
+    """Claims that the first of the weights has 100 numbers, which no sum over the file tells."""
+    return part.replace(b"KH", b"Kd", 1) if name.endswith("data.pkl") else part
+
+
+def twice(path: Path) -> Path:
+    """Each part twice, the second time as long as the first of the weights claims to be."""
+    with_parts(path, little_longer)
+    with zipfile.ZipFile(path, "a") as archive:
+        (first,) = (entry for entry in archive.infolist() if entry.filename.endswith("data/0"))
+        archive.writestr(first.filename.upper(), bytes(400))
+    return path
+
+
 def hostile_pickle(path: Path) -> Path:
     return saved(path, {"inproj.weight": torch.zeros(1), "x": Payload(path.parent / "executed")})
 
@@ -262,6 +276,16 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "a zip bomb that overlaps": (overlapping, "more bytes than the file has"),
     "weights longer than their part": (lambda path: with_parts(path, longer), "more bytes|damaged"),
+    "weights a little longer than their part": (
+        lambda path: with_parts(path, little_longer),
+        "more bytes than their part",
+    ),
+    "weights longer than one of two parts": (twice, "more bytes than their part"),
+    "a part that is missing": (
+        lambda path: with_parts(path, lambda name, part: part.replace(b"X\x01\x00\x00\x000", b"X\x01\x00\x00\x00z")),
+        "damaged",
+    ),
+    "a pickle that notes its objects at absurd places": (pickled(b"\x80\x02}r\xff\xff\xff\x7f."), "no state dict"),
     "cut after the start": (cut(0.02), "damaged|not a whole"),
     "cut in the middle": (cut(0.5), "damaged"),
     "cut at the end": (cut(0.999), "damaged"),
@@ -305,6 +329,15 @@ def test_hostile_and_broken_files_are_refused_in_a_line(tmp_path: Path, own: Pat
     assert str(caught.value).startswith(f"Cannot import {path}: ")
     assert len(str(caught.value)) < len(str(path)) + 300
     assert set(tmp_path.iterdir()) == before  # neither executed, nor anything written
+
+
+def test_tables_that_hold_each_other_a_thousand_times_are_gone_through_once(tmp_path: Path) -> None:
+    """A few kilobytes, but 10^12 ways to their tensor."""
+    content: Any = torch.zeros(1)
+    for _ in range(4):
+        content = [content] * 1000
+    with pytest.raises(ModelError, match="no state dict"):
+        import_checkpoint(saved(tmp_path / "a.pth", content), "a")
 
 
 def test_random_damage_is_an_error_of_ours_or_none(tmp_path: Path) -> None:

@@ -248,6 +248,13 @@ def test_weights_that_are_not_finite_are_refused(model_path: Path, value: float)
         load_model(model_path)
 
 
+def test_a_file_without_end_is_refused_before_it_is_read(model_path: Path) -> None:
+    with model_path.open("r+b") as file:
+        file.truncate(2**33 + 1)  # takes no room on the disk
+    with pytest.raises(ModelError, match="8 GB, more than any model"):
+        read_header(model_path)
+
+
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 100, 5000, -1, -4000])
 def test_a_truncated_model_is_refused(model_path: Path, length: int) -> None:
     model_path.write_bytes(model_path.read_bytes()[:length])

@@ -113,6 +113,18 @@ def test_absurd_parameters_do_not_fill_the_memory(parameters: dict[str, Any]) ->
         tracemalloc.stop()
 
 
+def test_tables_of_absurd_size_are_not_made() -> None:
+    """Of windows, which have no weights: 3600 x 3600 positions for a side of 60."""
+    parameters = {"embed_dim": 8, "depths": [1], "num_heads": [2], "upscale": 1, "img_size": 120, "window_size": 60}
+    with pytest.raises(ModelError, match="more memory than its weights"):
+        spandrel_network.build(SpandrelConfig("SwinIR", 3, 120, parameters=parameters), {"w": torch.zeros(10**5)})
+
+
+def test_words_that_look_like_numbers_are_words() -> None:
+    parameters = {"version": "1.2.3-4", "rate": 1e-9}
+    assert SpandrelConfig("Restormer", parameters=parameters).parameters == parameters
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -3,6 +3,7 @@
 import platform
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -61,3 +62,48 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(host_memory.ctypes, "CDLL", None)  # a call would fail
     with kept_memory():
         pass
+
+
+def test_an_older_glibc_that_refuses_is_told_the_most_it_takes(monkeypatch):
+    """Before 2.35 it keeps no block of more than 32 MB, and once told anything it raises no threshold by itself."""
+    told = {}
+
+    class Older:
+        @staticmethod
+        def mallopt(name, size):
+            accepted = name != host_memory._MMAP_THRESHOLD or size <= 32 * 2**20
+            if accepted:
+                told[name] = size
+            return int(accepted)
+
+        @staticmethod
+        def malloc_trim(_padding):
+            return 1
+
+    monkeypatch.setattr(host_memory, "_glibc", Older)
+    with kept_memory():
+        assert told == {-1: 2**30, -3: 32 * 2**20}
+
+
+def test_a_forgotten_run_may_end_while_another_begins(monkeypatch):
+    """The garbage collector ends it, at any moment, in the thread that holds the lock."""
+    forgotten = kept_memory()
+    forgotten.__enter__()
+    endings = [forgotten]
+
+    def collect(*_sizes):
+        if endings:
+            endings.pop().__exit__(None, None, None)
+
+    monkeypatch.setattr(host_memory, "_set_thresholds", collect)
+    done = []
+
+    def run():
+        with kept_memory():
+            done.append(True)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(timeout=10)
+    assert done
+    assert not thread.is_alive()

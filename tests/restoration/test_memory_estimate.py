@@ -57,6 +57,13 @@ def test_a_pass_is_estimated_at_what_it_holds_and_what_allocators_add(
     assert 1.2 < estimated / counted(config, precision, tiles) < 1.8
 
 
+def test_planes_that_go_through_the_network_together_are_counted_together() -> None:
+    settings = Settings.of(MPTConfig.compact(), "cpu", "float32", batch=4)
+    plan = settings.plan(256, 256)
+    one, *several = (settings.memory_bytes(plan, planes) for planes in (1, 3, 4, 30))
+    assert several == pytest.approx([3 * one, 4 * one, 4 * one], rel=1e-6)
+
+
 def test_hidden_maps_count_where_they_are_whole() -> None:
     """Accelerators work on no strips: with a wide feed-forward network, its maps are what is held."""
     narrow, wide = (MPTConfig(**MPTConfig.tiny().to_dict() | {"expansion": alpha}) for alpha in (2.0, 8.0))

@@ -12,6 +12,7 @@ from napari_mpt_deblur.networks.config import MPTConfig
 from napari_mpt_deblur.networks.spandrel_config import SpandrelConfig, network_from_dict
 
 FORMAT = 1
+_LARGEST = 1e9  # of pixels, and far beyond percentiles; a file may hold whole numbers that no float can
 _DEFAULT_NORMALIZATION = {"percentiles": [1.0, 99.8]}
 
 
@@ -153,6 +154,6 @@ def _normalization(values: Any) -> dict[str, Any]:
 def _rising(values: Any, name: str) -> tuple[float, float]:
     """Two rising numbers not below 0; NaN is refused by the comparison."""
     numbers = isinstance(values, (list, tuple)) and all(type(value) in (int, float) for value in values)
-    if not numbers or len(values) != 2 or not 0 <= values[0] < values[1] < float("inf"):
+    if not numbers or len(values) != 2 or not 0 <= values[0] < values[1] <= _LARGEST:
         raise ModelError(f"The model's {name} must be two rising numbers; got {str(values)[:80]}.")
     return float(values[0]), float(values[1])

@@ -135,7 +135,7 @@ def _package(model: Model, facts: ModelFacts, folder: Path) -> Path:
 
     told = model_rdf.model_rdf(facts, ModelDescr.implemented_format_version, torch.__version__.partition("+")[0])
     (folder / model_rdf.WEIGHTS).write_bytes(record(model.network))
-    (folder / model_rdf.DOCUMENTATION).write_text(model_rdf.documentation(facts), encoding="utf-8")
+    (folder / model_rdf.DOCUMENTATION).write_text(model_rdf.documentation(facts), "utf-8", "replace")
     _write_example(model, folder)
     package = folder / f"package{SUFFIX}"
     with ValidationContext(root=folder, log_warnings=False), warnings.catch_warnings():

@@ -8,9 +8,12 @@ the shapes, and only when these fit into the file, the values.
 from __future__ import annotations
 
 import hashlib
+import io
+import pickle
 import pickletools
 import stat
 import zipfile
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,13 +29,15 @@ _MAX_ENTRIES = 100_000
 _MAX_PICKLE_BYTES = 2**24  # names and shapes; the paper's network has 0.2 MB of them
 _MAX_DEPTH = 4
 _ZIP, _LEGACY = b"PK\x03\x04", (b"\x80", b"(", b"]", b"}", b"c")
+# bytes of a number in each kind of part
+_STORAGES = {"DoubleStorage": 8, "LongStorage": 8, "FloatStorage": 4, "IntStorage": 4, "HalfStorage": 2}
+_STORAGES |= {"BFloat16Storage": 2, "ShortStorage": 2, "CharStorage": 1, "ByteStorage": 1, "BoolStorage": 1}
 # all that a state dict is made of; a pickle that names anything else is not opened
 _TENSORS = {
     "collections OrderedDict",
     "torch._utils _rebuild_tensor_v2",
     "torch._utils _rebuild_parameter",
-    *(f"torch {kind}Storage" for kind in ("Float", "Half", "BFloat16", "Double", "Long", "Int", "Short", "Char")),
-    *(f"torch {kind}Storage" for kind in ("Byte", "Bool")),
+    *(f"torch {kind}" for kind in _STORAGES),
 }
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _NESTED = ("params_ema", "params", "state_dict", "model_state_dict", "net", "network", "model")
@@ -122,21 +127,55 @@ def _check_archive(path: Path, file_bytes: int) -> None:
                 raise ModelError("it is a TorchScript program; import a state dict, which is data alone")
             if len(pickles) != 1 or pickles[0].file_size > _MAX_PICKLE_BYTES:
                 raise ModelError("it is an archive, but not a PyTorch checkpoint")
-            _scan(archive.read(pickles[0]))
+            sizes: dict[str, int] = {}
+            for entry in entries:
+                name = entry.filename.lower()  # PyTorch looks parts up without regard to case, and finds one of several
+                sizes[name] = min(entry.file_size, sizes.get(name, entry.file_size))
+            content = archive.read(pickles[0])
+            _scan(content)
+            folder = pickles[0].filename.removesuffix("data.pkl").lower()
+            for key, claimed in _claims(content):
+                if claimed > sizes[f"{folder}data/{key}".lower()]:
+                    raise ModelError("its weights claim more bytes than their part of the file has; refused")
     except ModelError:
         raise
     except Exception as error:  # of a hostile archive, whatever
         raise ModelError("its archive is damaged; download or copy it anew") from error
 
 
-def _scan(pickle: bytes) -> None:
+def _scan(content: bytes) -> None:
     """Refuse what names anything but tensors; the pickle is parsed, not run."""
-    for opcode, argument, _ in pickletools.genops(pickle):
+    for opcode, argument, _ in pickletools.genops(content):
         if opcode.name in _FORBIDDEN_OPCODES:
             raise ModelError(f"it holds more than tensors ({opcode.name}), which could run code; refused")
         if opcode.name == "GLOBAL" and argument not in _TENSORS:
             name = ".".join(str(argument).split())[:80]
             raise ModelError(f"it holds more than tensors ({name}), which could run code; refused")
+
+
+def _claims(scanned: bytes) -> Iterable[tuple[str, int]]:
+    """Each part that a pickle refers to, and how many bytes it says that it has.
+
+    PyTorch before 2.10 believes it, and reads beyond the part (CVE-2026-24747).
+    """
+    reader = _Claims(io.BytesIO(scanned))
+    reader.load()
+    return reader.found
+
+
+class _Claims(pickle._Unpickler):  # the one in C takes memory for as many objects as a pickle says that it has
+    """Goes through a pickle that was scanned; what it names is nothing here, so that nothing is made."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.found: list[tuple[str, int]] = []
+
+    def find_class(self, module: str, name: str) -> Any:
+        return OrderedDict if module == "collections" else name if name in _STORAGES else lambda *_: None
+
+    def persistent_load(self, pid: Any) -> None:
+        _, kind, key, _, number = pid
+        self.found.append((key, int(number) * _STORAGES[kind]))
 
 
 def _load(path: Path, file_bytes: int) -> Any:
@@ -146,7 +185,7 @@ def _load(path: Path, file_bytes: int) -> Any:
     except Exception as error:  # of a hostile file, whatever
         raise ModelError("it is damaged, or holds more than tensors; download or copy it anew") from error
     total = 0
-    for name, tensor in _tensors(content, 0):
+    for name, tensor in _tensors(content, 0, set()):
         if tensor.layout != torch.strided or tensor.is_quantized:
             raise ModelError(f"its weights {name[:80]!r} are not laid out as plain arrays; refused")
         total += tensor.numel() * tensor.element_size()
@@ -168,17 +207,18 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
         raise ModelError("it is not a whole safetensors file; download or copy it anew") from error
 
 
-def _tensors(content: Any, depth: int) -> Iterable[tuple[str, Tensor]]:
+def _tensors(content: Any, depth: int, seen: set[int]) -> Iterable[tuple[str, Tensor]]:
+    """All tensors within, those of a table or list that stands in several places once."""
     if depth > _MAX_DEPTH:
         raise ModelError("it is nested more deeply than any checkpoint")
     if isinstance(content, Tensor):
         yield "", content
-    elif isinstance(content, Mapping):
-        for name, value in content.items():
-            yield from ((f"{name}.{inner}".rstrip("."), tensor) for inner, tensor in _tensors(value, depth + 1))
-    elif isinstance(content, (list, tuple, set)):
-        for value in content:
-            yield from _tensors(value, depth + 1)
+        return
+    if not isinstance(content, (Mapping, list, tuple, set)) or id(content) in seen:
+        return
+    seen.add(id(content))
+    for name, value in content.items() if isinstance(content, Mapping) else (("", value) for value in content):
+        yield from ((f"{name}.{inner}".strip("."), tensor) for inner, tensor in _tensors(value, depth + 1, seen))
 
 
 def _state_dict(content: Any) -> dict[str, Tensor]:

@@ -215,8 +215,8 @@ def _differences(config: ModelConfig) -> str:
 
 
 def _training(record: dict[str, Any], card: str) -> str:
-    if "imported" in record:
-        source = record["imported"]
+    source = record.get("imported")
+    if isinstance(source, dict):
         return f"Not recorded: the weights were imported from {source.get('file')} (SHA-256 `{source.get('sha256')}`)."
     data = record.get("data")
     if isinstance(data, str):

@@ -21,6 +21,7 @@ CONFIG_KEY = "mpt_deblur"
 DETECTOR_KEY = "mpt_deblur_detector"
 SUFFIX = ".safetensors"
 _MAX_HEADER_BYTES = 2**24
+_MAX_FILE_BYTES = 2**33  # a sparse file may claim to be of any size
 _MAX_TENSORS = 100_000
 _MAX_REASON = 200  # letters
 MAX_INDEX_BYTES = 2**28  # the paper's network needs 1.4 MB
@@ -130,6 +131,9 @@ def read_layout(path: str | Path, key: str, parse: Callable[[Any], Description])
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise FileError(f"Cannot read the model {path}: it is not a regular file.")
+        if status.st_size > _MAX_FILE_BYTES:
+            gigabytes = f"{status.st_size / 2**30:.0f} GB"
+            raise ModelError(f"Cannot use the model {path}: it has {gigabytes}, more than any model of this kind.")
         with path.open("rb") as file:
             start = file.read(8)
             length = int.from_bytes(start, "little")

@@ -10,7 +10,7 @@ from typing import Any
 from napari_mpt_deblur.errors import ModelError
 from napari_mpt_deblur.networks.config import MPTConfig
 
-_MAX_MULTIPLE_PX = 2048
+MAX_MULTIPLE_PX = 2048
 _MAX_BYTES_PER_PX = 1e9
 _MAX_PARAMETERS = 20_000  # letters of JSON
 _MAX_NUMBER = 100_000
@@ -54,9 +54,9 @@ class SpandrelConfig:
             raise ModelError(f"architecture must be a name that spandrel knows; got {str(self.architecture)[:80]!r}.")
         if type(self.in_channels) is not int or self.in_channels not in (1, 3):
             raise ModelError(f"in_channels must be 1 or 3; got {str(self.in_channels)[:80]!r}.")
-        if type(self.size_multiple) is not int or not 1 <= self.size_multiple <= _MAX_MULTIPLE_PX:
+        if type(self.size_multiple) is not int or not 1 <= self.size_multiple <= MAX_MULTIPLE_PX:
             raise ModelError(
-                f"size_multiple must be from 1 to {_MAX_MULTIPLE_PX}; got {str(self.size_multiple)[:80]!r}."
+                f"size_multiple must be from 1 to {MAX_MULTIPLE_PX}; got {str(self.size_multiple)[:80]!r}."
             )
         if not isinstance(self.square, bool):
             raise ModelError(f"square must be true or false; got {str(self.square)[:80]!r}.")
@@ -68,10 +68,11 @@ class SpandrelConfig:
             text = ""
         if not text or len(text) > _MAX_PARAMETERS:
             raise ModelError("The parameters of the architecture must be a table of plain data.")
-        if any(abs(float(number)) > _MAX_NUMBER for number in re.findall(r"-?\d[\d.eE+-]*", text)):
-            raise ModelError(f"The parameters of the architecture hold numbers beyond {_MAX_NUMBER}, which none has.")
         # as they come back from a file: no tuples, and names that are text
-        object.__setattr__(self, "parameters", json.loads(text))
+        read = json.loads(
+            text, parse_int=lambda number: _bounded(int(number)), parse_float=lambda n: _bounded(float(n))
+        )
+        object.__setattr__(self, "parameters", read)
 
     @property
     def pools_channels(self) -> bool:
@@ -118,3 +119,9 @@ def network_from_dict(values: Any) -> MPTConfig | SpandrelConfig:
     if isinstance(values, dict) and "architecture" in values:
         return SpandrelConfig.from_dict(values)
     return MPTConfig.from_dict(values)
+
+
+def _bounded(number: float) -> float:
+    if abs(number) > _MAX_NUMBER:
+        raise ModelError(f"The parameters of the architecture hold numbers beyond {_MAX_NUMBER}, which none has.")
+    return number

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from napari_mpt_deblur.errors import ImageError, ModelError
-from napari_mpt_deblur.networks.spandrel_config import SpandrelConfig
+from napari_mpt_deblur.networks.spandrel_config import MAX_MULTIPLE_PX, SpandrelConfig
 
 MISSING = (
     "networks of others need spandrel: pip install 'napari-mpt-deblur[spandrel]', "
@@ -28,6 +28,7 @@ _PROBE_PX = 64
 _LEAST_MULTIPLE_PX = 8  # tiles are planned in units of it
 _HELD_AT_ONCE = 6  # times the largest intermediate result; results of one layer, its inputs and a shortcut or two
 _TABLES, _TABLES_BYTES = 1000, 2**26  # that a network may make for itself, beyond its weights
+_TOO_MUCH = "its network would take far more memory than its weights; it is damaged or hostile"
 _Call = Callable[[nn.Module, Tensor], Tensor]
 
 
@@ -146,7 +147,14 @@ def identify(weights: Mapping[str, Tensor]) -> SpandrelNetwork:
         raise ModelError(
             f"it is {name} of {found.input_channels} channels in and {found.output_channels} out; needed are 1 or 3"
         )
-    return _like(name, found)
+    if _multiple(found) > MAX_MULTIPLE_PX:
+        raise ModelError(f"it is {name} for sizes that are multiples of {_multiple(found)}, more than any image's")
+    try:
+        return _like(name, found)
+    except ModelError:
+        raise
+    except RuntimeError as error:  # of torch: what it makes of an image
+        raise ModelError(f"it is {name}, which cannot restore an image with these weights") from error
 
 
 def _like(name: str, found: Any) -> SpandrelNetwork:
@@ -216,10 +224,13 @@ class _Watch(TorchDispatchMode):
         if weights is not None:
             self._bytes_left = 16 * sum(values.numel() for values in weights.values()) + _TABLES_BYTES
             self._tensors_left = 3 * len(weights) + _TABLES
+        self._most_bytes = self._bytes_left
 
     def __torch_dispatch__(self, function: Any, kinds: Any, args: Any = (), kwargs: Any = None) -> Any:
         if args and isinstance(args[0], (list, tuple)) and all(isinstance(n, int) for n in args[0]):
             self._take(8 * math.prod(args[0]))
+        if 8 * _broadcast_size(args) > self._most_bytes:  # of a table that is made of small ones
+            raise ModelError(_TOO_MUCH)
         result = function(*args, **(kwargs or {}))
         for part in result if isinstance(result, (list, tuple)) else (result,):
             if isinstance(part, Tensor):
@@ -230,7 +241,17 @@ class _Watch(TorchDispatchMode):
         self._bytes_left -= number
         self._tensors_left -= 1
         if min(self._bytes_left, self._tensors_left) < 0:
-            raise ModelError("its network would take far more memory than its weights; it is damaged or hostile")
+            raise ModelError(_TOO_MUCH)
+
+
+def _broadcast_size(args: Any) -> int:
+    """Of what an operation makes of these arguments, number by number or one beside the other."""
+    if args and isinstance(args[0], (list, tuple)):
+        return sum(part.numel() for part in args[0] if isinstance(part, Tensor))
+    try:
+        return math.prod(torch.broadcast_shapes(*(part.shape for part in args if isinstance(part, Tensor))))
+    except RuntimeError:  # it does something else, such as a product of matrices
+        return 0
 
 
 @lru_cache(maxsize=1)

@@ -106,7 +106,7 @@ class Deblurrer:
                 side, offsets = self.settings.samples(plan)
                 pixels += side**2 * len(offsets)
                 forwards += groups
-        return Estimate(tiles * groups, forwards, pixels * groups / 1e6, self.settings.memory_bytes(plan))
+        return Estimate(tiles * groups, forwards, pixels * groups / 1e6, self.settings.memory_bytes(plan, groups))
 
     def pace(self) -> float:
         """Seconds for a megapixel through the network, as `Estimate` counts them; measured when first asked for.

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_..., from glibc's malloc.h
 _KEPT_MAPS, _KEPT_FREE = 2**28, 2**30  # bytes
-_USUAL = 32 * 2**20  # to what glibc's own thresholds grow in a process with large arrays
+_USUAL = 32 * 2**20  # to what glibc's own thresholds grow in a process with large arrays; before 2.35 it takes no more
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # whoever holds it may be interrupted by the garbage collector, which ends forgotten runs
 _runs = 0
 
 
@@ -41,7 +41,9 @@ def _set_thresholds(trim_bytes: int, mmap_bytes: int) -> None:
     libc = _glibc()
     if libc is not None:
         libc.mallopt(_TRIM_THRESHOLD, trim_bytes)
-        libc.mallopt(_MMAP_THRESHOLD, mmap_bytes)
+        # one that is set stops glibc from raising the other: were this refused, it would stay where it is, at 128 KB
+        if not libc.mallopt(_MMAP_THRESHOLD, mmap_bytes):
+            libc.mallopt(_MMAP_THRESHOLD, _USUAL)
 
 
 def _give_back() -> None:

@@ -88,9 +88,9 @@ class Settings:
             side, (fewest, most) = multiple, _SMALL_SAMPLES
         return side, plan.samples(side, max(fewest, min(most, self.max_pixels // side**2)), multiple)
 
-    def memory_bytes(self, plan: TilePlan) -> int:
-        """Estimated peak memory of a forward pass."""
-        pixels = plan.tile_pixels * min(self.batch_for(plan), len(plan.tiles))
+    def memory_bytes(self, plan: TilePlan, planes: int = 1) -> int:
+        """Estimated peak memory of a forward pass; planes that are one tile go through the network together."""
+        pixels = plan.tile_pixels * min(self.batch_for(plan), len(plan.tiles) if len(plan.tiles) > 1 else planes)
         if len(plan.tiles) > 1:
             pixels = max(pixels, self._sampled_pixels(plan))
         return int(pixels * bytes_per_pixel(self.network, self.precision, self.device))
