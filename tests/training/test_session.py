@@ -269,6 +269,15 @@ def test_unlabelled_images_that_are_validated_on_give_their_other_part_only(tmp_
 def test_a_failure_keeps_what_was_learnt_and_leaves_as_one_of_ours(tmp_path, layer, monkeypatch):
     step = Trainer.step
 
+def test_sharp_images_that_are_validated_on_are_no_unlabelled_images(tmp_path):
+    dark, bright, other = (source(name, spots((40, 60), seed)) for seed, name in enumerate("abc"))
+    request = ask(tmp_path, SharpImages((dark,), (bright,)), "efcrex", unlabelled=(bright,))
+    with pytest.raises(TrainingError, match="All unlabelled images are held out for validation: name others"):
+        session.open_data(request, request.config)
+    data = session.open_data(replace(request, unlabelled=(bright, other)), request.config)
+    assert {data.unlabelled.fields[area.field].name for area in data.unlabelled._draw.areas} == {"c"}
+
+
     def fail(trainer):
         if trainer.iteration == 1:
             raise RuntimeError("CUDA error:\n out of memory")
