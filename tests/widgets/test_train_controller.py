@@ -373,6 +373,18 @@ def test_save_puts_the_weights_into_the_library_and_tells_every_panel(bench, ima
     assert bench.controller.suggested_name == "nuclei-cells"
     bench.controller.save("mine")
     bench.controller.save("mine")
+@pytest.mark.parametrize(
+    ("earlier", "offer"),
+    [(EarlierRun(300, 300), "Keep the finished run"), (EarlierRun(600, 1000), "Go on from iteration 600")],
+)
+def test_by_the_minute_a_run_has_the_iterations_that_it_was_to_have(bench, image, earlier, offer):
+    bench.choose(minutes=10, iterations=500)
+    answer(bench.estimates[-1], replace(OUTLOOK, earlier=earlier))
+    if len(bench.estimates) > 1:  # one that was under way is made anew
+        answer(bench.estimates[-1], replace(OUTLOOK, earlier=earlier))
+    assert bench.view.show_outlook.call_args.args[1].startswith(offer)
+
+
     (job,) = bench.runner.of(save_steps)
     assert job.steps.args == (Path("best.safetensors"), "mine")
     job.yielded(Stage("Saving..."))

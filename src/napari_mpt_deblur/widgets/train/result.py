@@ -78,11 +78,18 @@ def describe_outlook(estimate: Estimate, request: TrainRequest) -> str:
     return f"Takes {describe_seconds(estimate.seconds)} ({each}) and {memory} of memory."
 
 
-def describe_earlier(earlier: EarlierRun | None, iterations: int) -> str:
-    """What can be gone on with; nothing where there is nothing."""
+def describe_earlier(earlier: EarlierRun | None, iterations: int | None) -> str:
+    """What can be gone on with; nothing where there is nothing.
+
+    Parameters
+    ----------
+    earlier : EarlierRun or None
+    iterations : int or None
+        That the run is to have; None: as many as the earlier one was to have.
+    """
     if earlier is None:
         return ""
-    if earlier.iteration >= iterations:
+    if earlier.iteration >= (earlier.iterations if iterations is None else iterations):
         return f"Keep the finished run ({earlier.iteration} iterations)"
     return f"Go on from iteration {earlier.iteration}, where it stopped"
 
@@ -138,7 +145,7 @@ class Estimates:
         self.view.show_outlook(text, None)
 
     def show_estimate(self, request: TrainRequest, outlook: Outlook) -> None:
-        earlier = describe_earlier(outlook.earlier, request.config.iterations)
+        earlier = describe_earlier(outlook.earlier, request.config.iterations if request.minutes is None else None)
         self.view.show_outlook(describe_outlook(outlook.estimate, request), earlier)
 
     def describe_error(self, error: Exception) -> str:
