@@ -1,6 +1,8 @@
 """`train`: from a request to weights; what it tells on the way, how it is stopped, and what it refuses at once."""
 
 import json
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -327,6 +329,35 @@ def test_a_restart_that_is_killed_before_it_saves_does_not_bring_the_run_before_
 
 
 def test_what_cannot_be_deleted_for_a_restart_is_told_in_one_line(tmp_path, layer, monkeypatch):
+def test_two_runs_in_one_folder_do_not_meet(tmp_path, layer, monkeypatch):
+    request = ask(tmp_path / "run", OpenLayer(layer))
+    first = train(request)
+    while not isinstance(next(first), Step):
+        pass
+    opened, open_data = [], session.open_data
+    monkeypatch.setattr(session, "open_data", lambda *given: opened.append(given) or open_data(*given))
+    with pytest.raises(TrainingError, match=r"Another training is on in .*run: wait until it has ended"):
+        drive(replace(request, restart=True))
+    assert not opened  # no time was spent
+    first.close()
+    assert (tmp_path / "run" / "state.pt").is_file()
+    assert drive(request)[1].reason == "done"
+
+
+def test_a_run_takes_over_from_a_process_that_was_killed(tmp_path, layer):
+    hold = (
+        "import sys, time; from pathlib import Path; from napari_mpt_deblur.training.lock import sole_run\n"
+        "with sole_run(Path(sys.argv[1])): print('on', flush=True); time.sleep(600)"
+    )
+    request = ask(tmp_path, OpenLayer(layer))
+    with subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"on\n"
+        with pytest.raises(TrainingError, match="Another training is on"):
+            drive(request)
+        process.kill()
+    assert drive(request)[1].reason == "done"
+
+
     request = ask(tmp_path, OpenLayer(layer))
     drive(request)
     monkeypatch.setattr("pathlib.Path.unlink", lambda path, missing_ok: (_ for _ in ()).throw(OSError(13, "Denied")))

@@ -24,6 +24,7 @@ from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.estimate import estimate
 from napari_mpt_deblur.training.events import Estimate, Event, Finished, Preview, Stage, Started
 from napari_mpt_deblur.training.guard import no_runtime_errors
+from napari_mpt_deblur.training.lock import check_sole, sole_run
 from napari_mpt_deblur.training.logs import Log
 from napari_mpt_deblur.training.loop import Trainer
 from napari_mpt_deblur.training.opening import open_data
@@ -66,7 +67,8 @@ def check(request: TrainingRequest) -> None:
     Raises
     ------
     DeblurError
-        If the device or the base model is not there or does not fit, or the folder cannot take the checkpoints.
+        If the device or the base model is not there or does not fit, or the folder cannot take the checkpoints, or
+        another run is on there.
     """
     pick_precision(request.config.precision, pick_device(request.device))
     network = request.config.network
@@ -82,6 +84,7 @@ def check(request: TrainingRequest) -> None:
     if request.preview is not None and not request.preview.planes:
         raise ParameterError("The plane to preview is not in its image.")
     check_folder(request.folder, parameter_count(network))
+    check_sole(request.folder)
 
 
 class _Clock:
@@ -115,17 +118,18 @@ def _steps(request: TrainingRequest, stop: threading.Event) -> Run:
     yield Stage("Measuring the time of a step...")
     config, expected = _fitted(request, device)
     trainer = Trainer(config, request.folder, data, device, start)
-    if request.restart:
-        forget_run(request.folder)
-    elif trainer.resume() and trainer.iteration:
-        yield Stage(f"Going on at iteration {trainer.iteration}...")
-    yield Stage("Measuring the figures to begin with...")
-    before = trainer.begin()
-    left = 1 - trainer.iteration / config.iterations
-    expected = replace(expected, seconds=max(0.0, left) * expected.seconds)
-    yield Started(trainer.iteration, config.iterations, before, expected, data.notes, device, trainer.precision)
-    with kept_memory():
-        return (yield from _Drive(request, trainer, stop).run())
+    with sole_run(request.folder):
+        if request.restart:
+            forget_run(request.folder)
+        elif trainer.resume() and trainer.iteration:
+            yield Stage(f"Going on at iteration {trainer.iteration}...")
+        yield Stage("Measuring the figures to begin with...")
+        before = trainer.begin()
+        left = 1 - trainer.iteration / config.iterations
+        expected = replace(expected, seconds=max(0.0, left) * expected.seconds)
+        yield Started(trainer.iteration, config.iterations, before, expected, data.notes, device, trainer.precision)
+        with kept_memory():
+            return (yield from _Drive(request, trainer, stop).run())
 
 
 def _fitted(request: TrainingRequest, device: str) -> tuple[TrainingConfig, Estimate]:
