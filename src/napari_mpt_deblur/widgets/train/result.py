@@ -102,6 +102,18 @@ def describe_start(started: Started) -> str:
     return " ".join([f"{first}.", *started.notes])
 
 
+def describe_end(finished: Finished) -> str:
+    """Why a run ended, and what to do now, in a line."""
+    how = {
+        "done": "Done",
+        "time": "The time is up",
+        "stopped": "Stopped",
+        "diverged": "Training diverged and went back to the weights",
+    }[finished.reason]
+    then = "Validation got worse." if finished.got_worse else "Save the model to use it."
+    return f"{how} after {finished.iteration} iterations. {then}"
+
+
 def describe_finish(finished: Finished) -> tuple[str, str]:
     """The figures before and after, and a warning where there is reason for one.
 
@@ -122,12 +134,18 @@ def describe_finish(finished: Finished) -> tuple[str, str]:
             *finished.notes,
         ]
     )
-    if not finished.got_worse:
-        return text, ""
-    return text, (
-        f"Validation got worse by {before.psnr - after.psnr:.2f} dB: the model that training began with is the better "
-        "one. Use that, or train on more images or with a lower learning rate."
-    )
+    warnings = []
+    if finished.reason == "diverged":
+        warnings.append(
+            f"The loss was no number any more: training ended, and went back to iteration {finished.iteration}. Save "
+            "that model if it serves, and train from it or anew with a lower learning rate."
+        )
+    if finished.got_worse:
+        warnings.append(
+            f"Validation got worse by {before.psnr - after.psnr:.2f} dB: the model that training began with is the "
+            "better one. Use that, or train on more images or with a lower learning rate."
+        )
+    return text, " ".join(warnings)
 
 
 def _describe_bytes(count: int) -> str:
