@@ -341,8 +341,8 @@ def test_an_estimate_is_shown_before_it_starts(bench, image):
     text = "Takes about 4 min (0.5 s an iteration) and 1.3 GB of memory."
     bench.view.show_outlook.assert_called_with(text, "")
     bench.choose(minutes=10)
-    answer(bench.estimates[-1], Outlook(Estimate(0.5, 250.0, 200_000_000), None))
-    text = "In 10 min there is time for about 1200 iterations; they take 200 MB of memory."
+    answer(bench.estimates[-1], Outlook(Estimate(0.5, 300.0, 200_000_000), None))
+    text = "In 10 min there is time for about 1000 iterations; they take 200 MB of memory."
     bench.view.show_outlook.assert_called_with(text, "")
 
 

@@ -72,7 +72,7 @@ def describe_outlook(estimate: Estimate, request: TrainRequest) -> str:
     """What a run will take, for people."""
     memory = _describe_bytes(estimate.memory_bytes)
     if request.minutes is not None:
-        steps = max(1, round(60 * request.minutes / estimate.seconds_per_step))
+        steps = max(1, round(60 * request.minutes / (estimate.seconds / request.config.iterations)))  # as the engine
         return f"In {request.minutes:g} min there is time for about {steps} iterations; they take {memory} of memory."
     each = f"{estimate.seconds_per_step:.2g} s an iteration"
     return f"Takes {describe_seconds(estimate.seconds)} ({each}) and {memory} of memory."
