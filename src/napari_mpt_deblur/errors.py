@@ -43,5 +43,17 @@ class TrainingError(DeblurError, ValueError):
     """A training run cannot start or go on."""
 
 
+class DivergedError(TrainingError):
+    """The loss of a training run is no number any more.
+
+    Attributes
+    ----------
+    kept : Finished or None
+        What was learnt before that, with its figures; None where there is nothing.
+    """
+
+    kept: object | None = None
+
+
 class LabelsError(DeblurError, ValueError):
     """An array does not number objects, or does not belong to the one it is compared with."""

@@ -1,6 +1,8 @@
 """`train`: from a request to weights; what it tells on the way, how it is stopped, and what it refuses at once."""
 
 import json
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -15,6 +17,7 @@ from napari_mpt_deblur.checkpoints import load_model
 from napari_mpt_deblur.errors import (
     DeblurError,
     DeviceError,
+    DivergedError,
     FileError,
     OutOfMemoryError,
     ParameterError,
@@ -266,6 +269,15 @@ def test_unlabelled_images_that_are_validated_on_give_their_other_part_only(tmp_
     assert float(data.unlabelled.batch(0, 200, 16).max()) > brightest
 
 
+def test_sharp_images_that_are_validated_on_are_no_unlabelled_images(tmp_path):
+    dark, bright, other = (source(name, spots((40, 60), seed)) for seed, name in enumerate("abc"))
+    request = ask(tmp_path, SharpImages((dark,), (bright,)), "efcrex", unlabelled=(bright,))
+    with pytest.raises(TrainingError, match="All unlabelled images are held out for validation: name others"):
+        session.open_data(request, request.config)
+    data = session.open_data(replace(request, unlabelled=(bright, other)), request.config)
+    assert {data.unlabelled.fields[area.field].name for area in data.unlabelled._draw.areas} == {"c"}
+
+
 def test_a_failure_keeps_what_was_learnt_and_leaves_as_one_of_ours(tmp_path, layer, monkeypatch):
     step = Trainer.step
 
@@ -317,6 +329,35 @@ def test_a_restart_that_is_killed_before_it_saves_does_not_bring_the_run_before_
             break
 
 
+def test_two_runs_in_one_folder_do_not_meet(tmp_path, layer, monkeypatch):
+    request = ask(tmp_path / "run", OpenLayer(layer))
+    first = train(request)
+    while not isinstance(next(first), Step):
+        pass
+    opened, open_data = [], session.open_data
+    monkeypatch.setattr(session, "open_data", lambda *given: opened.append(given) or open_data(*given))
+    with pytest.raises(TrainingError, match=r"Another training is on in .*run: wait until it has ended"):
+        drive(replace(request, restart=True))
+    assert not opened  # no time was spent
+    first.close()
+    assert (tmp_path / "run" / "state.pt").is_file()
+    assert drive(request)[1].reason == "done"
+
+
+def test_a_run_takes_over_from_a_process_that_was_killed(tmp_path, layer):
+    hold = (
+        "import sys, time; from pathlib import Path; from napari_mpt_deblur.training.lock import sole_run\n"
+        "with sole_run(Path(sys.argv[1])): print('on', flush=True); time.sleep(600)"
+    )
+    request = ask(tmp_path, OpenLayer(layer))
+    with subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"on\n"
+        with pytest.raises(TrainingError, match="Another training is on"):
+            drive(request)
+        process.kill()
+    assert drive(request)[1].reason == "done"
+
+
 def test_what_cannot_be_deleted_for_a_restart_is_told_in_one_line(tmp_path, layer, monkeypatch):
     request = ask(tmp_path, OpenLayer(layer))
     drive(request)
@@ -327,7 +368,7 @@ def test_what_cannot_be_deleted_for_a_restart_is_told_in_one_line(tmp_path, laye
 
 def test_a_learning_rate_that_is_too_high_leaves_weights_that_serve(tmp_path, layer, base_model):
     wild = small_config(iterations=40, learning_rate=1e30, warmup=0, clip=1e30)
-    with pytest.raises(TrainingError, match="is kept: go on with a lower learning rate"):
+    with pytest.raises(DivergedError, match="is kept: go on with a lower learning rate"):
         drive(ask(tmp_path, OpenLayer(layer), config=wild, base=base_model))
     with torch.no_grad():
         restored = load_model(tmp_path / "last.safetensors", "cpu").network(torch.rand(1, 1, 16, 16))
@@ -335,6 +376,28 @@ def test_a_learning_rate_that_is_too_high_leaves_weights_that_serve(tmp_path, la
     tame = replace(wild, learning_rate=1e-4, clip=0.5)
     _, finished = drive(ask(tmp_path, OpenLayer(layer), config=tame, base=base_model))
     assert (finished.reason, finished.iteration) == ("done", 40)
+
+
+@pytest.mark.parametrize("good_steps", [0, 3])
+def test_a_run_that_diverges_tells_the_figures_of_what_it_keeps(tmp_path, layer, base_model, monkeypatch, good_steps):
+    step = Trainer.step
+
+    def break_down(trainer):
+        if trainer.iteration == good_steps:
+            with torch.no_grad():
+                trainer.network.output.weight.fill_(torch.nan)
+        return step(trainer)
+
+    monkeypatch.setattr(Trainer, "step", break_down)
+    with pytest.raises(DivergedError, match=f"not finite at iteration {good_steps}") as caught:
+        drive(ask(tmp_path, OpenLayer(layer), config=small_config(), base=base_model))
+    kept = caught.value.kept
+    if not good_steps:
+        assert kept is None
+        return
+    assert (kept.reason, kept.iteration, kept.after.iteration) == ("diverged", 2, 2)  # validated every other step
+    assert load_model(kept.weights, "cpu").config.training["iterations"] == 2
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["iteration"] == 2
 
 
 NAN = spots((40, 60))

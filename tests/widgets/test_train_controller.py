@@ -240,6 +240,34 @@ def test_validation_that_got_worse_is_a_plain_warning():
     bench.controller.close()
 
 
+def test_a_run_that_diverged_warns_plainly_and_can_be_saved():
+    bench = Bench(partial(learn, ends="diverged"))
+    bench.controller.open()
+    bench.viewer.add_image(stack(), name="cells")
+    bench.train().run()
+    warning = bench.view.show_report.call_args.kwargs["warning"]
+    assert warning.startswith("The loss was no number any more: training ended, and went back to iteration 4.")
+    assert "lower learning rate" in warning
+    assert "got worse" not in warning
+    assert bench.message.startswith("Training diverged and went back to the weights after 4 iterations. Save")
+    assert bench.controls["can_save"]
+    assert bench.errors == []
+    bench.controller.close()
+
+
+def test_a_run_that_fails_does_not_offer_the_weights_of_the_run_before(bench, image):
+    def fails(request):
+        yield from list(learn(request))[:3]
+        return Failure("The memory is full: close something.")
+
+    bench.train().run()
+    assert bench.controls["can_save"]
+    bench.controller._steps = fails
+    bench.train().run()
+    assert bench.errors == ["The memory is full: close something."]
+    assert not bench.controls["can_save"]  # they lay in the same folder
+
+
 def test_a_failure_is_one_notification_and_what_was_learnt_before_it_stays(bench, image):
     def fails(request):
         yield from learn(request)
@@ -313,8 +341,8 @@ def test_an_estimate_is_shown_before_it_starts(bench, image):
     text = "Takes about 4 min (0.5 s an iteration) and 1.3 GB of memory."
     bench.view.show_outlook.assert_called_with(text, "")
     bench.choose(minutes=10)
-    answer(bench.estimates[-1], Outlook(Estimate(0.5, 250.0, 200_000_000), None))
-    text = "In 10 min there is time for about 1200 iterations; they take 200 MB of memory."
+    answer(bench.estimates[-1], Outlook(Estimate(0.5, 300.0, 200_000_000), None))
+    text = "In 10 min there is time for about 1000 iterations; they take 200 MB of memory."
     bench.view.show_outlook.assert_called_with(text, "")
 
 
@@ -343,6 +371,18 @@ def test_a_run_that_can_be_gone_on_with_is_offered(bench, image):
     bench.job.run()
     bench.choose(go_on=False)
     assert not bench.train().steps.args[0].go_on
+
+
+@pytest.mark.parametrize(
+    ("earlier", "offer"),
+    [(EarlierRun(300, 300), "Keep the finished run"), (EarlierRun(600, 1000), "Go on from iteration 600")],
+)
+def test_by_the_minute_a_run_has_the_iterations_that_it_was_to_have(bench, image, earlier, offer):
+    bench.choose(minutes=10, iterations=500)
+    answer(bench.estimates[-1], replace(OUTLOOK, earlier=earlier))
+    if len(bench.estimates) > 1:  # one that was under way is made anew
+        answer(bench.estimates[-1], replace(OUTLOOK, earlier=earlier))
+    assert bench.view.show_outlook.call_args.args[1].startswith(offer)
 
 
 def test_nothing_is_estimated_while_a_run_is_on(bench, image):

@@ -11,7 +11,7 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_mpt_deblur.checkpoints import ModelConfig, save_model
-from napari_mpt_deblur.errors import OutOfMemoryError, ParameterError
+from napari_mpt_deblur.errors import DivergedError, OutOfMemoryError, ParameterError
 from napari_mpt_deblur.images.writing import write_image
 from napari_mpt_deblur.training import events
 from napari_mpt_deblur.training.events import Estimate, Finished, Losses, Preview, Scores, Started, Step
@@ -164,6 +164,15 @@ def test_no_exception_leaves_a_run(ask, engine, error, message):
     assert isinstance(outcome, Failure)
     assert outcome.message.startswith(message)
     assert engine.closed.is_set()
+
+
+def test_what_was_learnt_before_the_loss_was_no_number_can_be_used(ask, engine):
+    engine.error = DivergedError("The loss is not finite.")
+    assert drive(train_steps(ask()))[1] == Failure("The loss is not finite.")  # nothing was learnt
+    engine.error.kept = replace(FINISHED, reason="diverged")
+    told, outcome = drive(train_steps(ask()))
+    assert engine.error.kept in told
+    assert outcome.record == {"model": "best.safetensors"}
 
 
 def test_a_comparison_that_fails_comes_after_what_was_learnt(ask, engine, monkeypatch):

@@ -47,12 +47,12 @@ def restored(request, value):
     return Restored(np.full(request.whole_plane.shape, value, request.whole_plane.data.dtype), {"device": "cpu"})
 
 
-def learn(request, *, gain_db=1.0):
+def learn(request, *, gain_db=1.0, ends="done"):
     """The engine of these tests: four iterations, a preview in the first, a validation in the last."""
     control = request.control
     yield Stage("Looking at the images...")
     yield Started(0, ITERATIONS, scores(0, 24.0), Estimate(2.0, 8.0, 10**9), ("Nothing is sharp.",), "cpu", "float32")
-    reason, done = "done", 0
+    reason, done = ends, 0
     for iteration in range(1, ITERATIONS + 1):
         while control.is_paused and not control.stop.is_set():
             yield Paused()

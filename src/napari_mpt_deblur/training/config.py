@@ -46,7 +46,7 @@ class TrainingConfig:
     scales : tuple of float
         Smallest and largest such factor.
     learning_rate, final_learning_rate : float
-        AdamW with a linear warm-up, then cosine from the first to the second.
+        AdamW with a linear warm-up, then cosine from the first to the second; where that is larger, the first stays.
     betas : tuple of float
         Of AdamW.
     warmup : int
@@ -155,7 +155,8 @@ class TrainingConfig:
             return self.learning_rate * (iteration + 1) / self.warmup
         progress = (iteration - self.warmup) / max(1, self.iterations - self.warmup)
         swing = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
-        return self.final_learning_rate + (self.learning_rate - self.final_learning_rate) * swing
+        final = min(self.final_learning_rate, self.learning_rate)
+        return final + (self.learning_rate - final) * swing
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON and TOML; `from_dict` reads it back."""

@@ -160,8 +160,9 @@ class Finished:
     Attributes
     ----------
     iteration : int
-    reason : {"done", "time", "stopped"}
-        All iterations are done; the time is up; it was told to stop.
+    reason : {"done", "time", "stopped", "diverged"}
+        All iterations are done; the time is up; it was told to stop; the loss was no number any more, and this is what
+        was learnt before (`DivergedError.kept`).
     weights : Path
         The weights to use: the best that were validated; the last ones where none were.
     last : Path
@@ -173,7 +174,7 @@ class Finished:
     """
 
     iteration: int
-    reason: Literal["done", "time", "stopped"]
+    reason: Literal["done", "time", "stopped", "diverged"]
     weights: Path
     last: Path
     before: Scores

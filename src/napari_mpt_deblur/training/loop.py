@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from napari_mpt_deblur.checkpoints import Model, ModelConfig, save_model
-from napari_mpt_deblur.errors import TrainingError
+from napari_mpt_deblur.errors import DivergedError, TrainingError
 from napari_mpt_deblur.images.atomic import make_folder
 from napari_mpt_deblur.networks.build import new_network
 from napari_mpt_deblur.restoration.devices import pick_precision
@@ -96,7 +96,7 @@ class Trainer:
 
         Raises
         ------
-        TrainingError
+        DivergedError
             If the loss or its gradient is not finite. The weights that gave it are no good any more: the trainer goes
             back to those that were validated last, or to those that this run began with.
         """
@@ -113,14 +113,14 @@ class Trainer:
 
         Raises
         ------
-        TrainingError
+        DivergedError
             If what they compute is not finite; the trainer goes back as `step` has it.
         FileError
             If the file cannot be written; what was there before stays.
         """
         try:
             self.last = scores = self.validate()
-        except TrainingError:
+        except DivergedError:
             self._go_back()
             raise
         if self.best is None or scores.psnr > self.best.psnr:
@@ -268,7 +268,7 @@ class Trainer:
         if not torch.isfinite(value):
             at = self.iteration
             self._go_back()
-            raise TrainingError(
+            raise DivergedError(
                 f"The {name} is not finite at iteration {at}; what was learnt until iteration {self.iteration} is "
                 "kept: go on with a lower learning rate."
             )

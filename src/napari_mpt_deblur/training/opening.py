@@ -148,7 +148,8 @@ def _open_sharp(source: SharpImages, config: TrainingConfig, extra: bool) -> _Op
         raise TrainingError("Training needs at least two sharp images: one to train on and one to validate on.")
     images, validation = (load_sharp_images(side, colours_together=together) for side in (train, held))
     data = synthetic_data(images, validation, config)
-    return _Opened(data.train, data.validation, record, nucleus_px=data.nucleus_px)
+    areas: dict[Hashable, list[Area]] = {_key(image): [] for image in held}  # nothing of these is trained on
+    return _Opened(data.train, data.validation, record, nucleus_px=data.nucleus_px, areas=areas)
 
 
 def _open_layer(source: OpenLayer, layer: Field, config: TrainingConfig, restore: Restore | None) -> _Opened:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from napari_mpt_deblur.checkpoints import Model, find_model, load_model, read_header
 from napari_mpt_deblur.checkpoints.shapes import parameter_count
-from napari_mpt_deblur.errors import ParameterError, TrainingError
+from napari_mpt_deblur.errors import DivergedError, ParameterError, TrainingError
 from napari_mpt_deblur.images import Normalization
 from napari_mpt_deblur.restoration import Deblurrer, Restored, pick_device
 from napari_mpt_deblur.restoration.devices import pick_precision
@@ -24,6 +24,7 @@ from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.estimate import estimate
 from napari_mpt_deblur.training.events import Estimate, Event, Finished, Preview, Stage, Started
 from napari_mpt_deblur.training.guard import no_runtime_errors
+from napari_mpt_deblur.training.lock import check_sole, sole_run
 from napari_mpt_deblur.training.logs import Log
 from napari_mpt_deblur.training.loop import Trainer
 from napari_mpt_deblur.training.opening import open_data
@@ -31,7 +32,7 @@ from napari_mpt_deblur.training.request import TrainingRequest
 from napari_mpt_deblur.training.state import check_folder, forget_run, saved_iterations
 
 _SAVE_EVERY_S = 120.0
-Reason = Literal["done", "time", "stopped"]
+Reason = Literal["done", "time", "stopped", "diverged"]
 Run = Generator[Event, None, Finished]
 
 
@@ -55,7 +56,7 @@ def train(request: TrainingRequest, stop: threading.Event | None = None) -> Run:
     ------
     DeblurError
         One of its kinds, and no RuntimeError. What makes no sense is refused before any time is spent; what was
-        learnt before a failure is kept.
+        learnt before a failure is kept, and a `DivergedError` tells its figures.
     """
     return _guarded(_steps(request, stop or threading.Event()))
 
@@ -66,7 +67,8 @@ def check(request: TrainingRequest) -> None:
     Raises
     ------
     DeblurError
-        If the device or the base model is not there or does not fit, or the folder cannot take the checkpoints.
+        If the device or the base model is not there or does not fit, or the folder cannot take the checkpoints, or
+        another run is on there.
     """
     pick_precision(request.config.precision, pick_device(request.device))
     network = request.config.network
@@ -82,6 +84,7 @@ def check(request: TrainingRequest) -> None:
     if request.preview is not None and not request.preview.planes:
         raise ParameterError("The plane to preview is not in its image.")
     check_folder(request.folder, parameter_count(network))
+    check_sole(request.folder)
 
 
 class _Clock:
@@ -115,17 +118,18 @@ def _steps(request: TrainingRequest, stop: threading.Event) -> Run:
     yield Stage("Measuring the time of a step...")
     config, expected = _fitted(request, device)
     trainer = Trainer(config, request.folder, data, device, start)
-    if request.restart:
-        forget_run(request.folder)
-    elif trainer.resume() and trainer.iteration:
-        yield Stage(f"Going on at iteration {trainer.iteration}...")
-    yield Stage("Measuring the figures to begin with...")
-    before = trainer.begin()
-    left = 1 - trainer.iteration / config.iterations
-    expected = replace(expected, seconds=max(0.0, left) * expected.seconds)
-    yield Started(trainer.iteration, config.iterations, before, expected, data.notes, device, trainer.precision)
-    with kept_memory():
-        return (yield from _Drive(request, trainer, stop).run())
+    with sole_run(request.folder):
+        if request.restart:
+            forget_run(request.folder)
+        elif trainer.resume() and trainer.iteration:
+            yield Stage(f"Going on at iteration {trainer.iteration}...")
+        yield Stage("Measuring the figures to begin with...")
+        before = trainer.begin()
+        left = 1 - trainer.iteration / config.iterations
+        expected = replace(expected, seconds=max(0.0, left) * expected.seconds)
+        yield Started(trainer.iteration, config.iterations, before, expected, data.notes, device, trainer.precision)
+        with kept_memory():
+            return (yield from _Drive(request, trainer, stop).run())
 
 
 def _fitted(request: TrainingRequest, device: str) -> tuple[TrainingConfig, Estimate]:
@@ -156,15 +160,22 @@ class _Drive:
         try:
             yield from self._iterate()
             self._save()
-            finished = self._finish()
+            finished = self._finish(self._reason() or "time")
             yield from self._preview()
             return finished
+        except DivergedError as error:
+            self._save()
+            if self.trainer.iteration:
+                error.kept = self._finish("diverged")
+            raise
         finally:
             # closed at a yield, or failed before weights were touched; a step that was torn in the middle is not saved
-            if not self._settled and not self.trainer.torn:
-                self.trainer.save()
-            self.log.close()
-            free_memory(str(self.trainer.device))
+            try:
+                if not self._settled and not self.trainer.torn:
+                    self.trainer.save()
+            finally:
+                self.log.close()
+                free_memory(str(self.trainer.device))
 
     def _iterate(self) -> Generator[Event, None, None]:
         trainer, clock, preview = self.trainer, self.clock, self.request.preview
@@ -204,7 +215,7 @@ class _Drive:
             return "stopped"
         return "time" if self._begun and minutes is not None and self.clock.seconds > 60 * minutes else None
 
-    def _finish(self) -> Finished:
+    def _finish(self, reason: Reason) -> Finished:
         """The figures of the weights that the run comes to, measured where they are not known."""
         trainer = self.trainer
         if trainer.last is None or trainer.last.iteration != trainer.iteration:
@@ -214,8 +225,8 @@ class _Drive:
         if after is None or not weights.exists():
             weights, after = trainer.last_path, trainer.last
         assert after is not None  # it was measured
-        reason, before = self._reason() or "time", trainer.begin()
-        return Finished(trainer.iteration, reason, weights, trainer.last_path, before, after, trainer.data.notes)
+        notes = trainer.data.notes
+        return Finished(trainer.iteration, reason, weights, trainer.last_path, trainer.begin(), after, notes)
 
     def _preview(self) -> Generator[Event, None, None]:
         """The plane as the Deblurrer restores it with the weights so far; dropped where the run is told to stop."""

@@ -30,6 +30,7 @@ from napari_mpt_deblur.widgets.train.request import TrainRequest, make_train_req
 from napari_mpt_deblur.widgets.train.result import (
     Estimates,
     compared_layer,
+    describe_end,
     describe_finish,
     describe_start,
     preview_layer,
@@ -181,6 +182,7 @@ class TrainController(ImageController[TrainView]):
                 show(run.fraction, step.text)
             case Started():
                 run.started, run.curves = step, Curves.of(step)
+                self._finished = None  # the folder that its weights lie in may be this run's now
                 self._view.show_curves(run.curves)
                 self._view.show_report(describe_start(step), warning="")
                 show(run.fraction, run.describe())
@@ -212,9 +214,7 @@ class TrainController(ImageController[TrainView]):
         self._draw(run)
         text, warning = describe_finish(finished)
         self._view.show_report(text, warning=warning)
-        how = {"done": "Done", "time": "The time is up", "stopped": "Stopped"}[finished.reason]
-        then = "Save the model to use it." if not warning else "Validation got worse."
-        run.last_words = f"{how} after {finished.iteration} iterations. {then}"
+        run.last_words = describe_end(finished)
         self._show_state()
 
     def _add(self, run: Run, outcome: Restored) -> None:

@@ -30,7 +30,7 @@ _TIPS = {
     "image": "The layer that the model is trained for. Before and after are shown on it.",
     "axes": "What each dimension of the image means. Planes (Y, X) are trained on one by one.",
     "base": "The model that training begins with.",
-    "method": "What is minimised. The contrast of EFCR keeps fine structure that L1 alone smooths away.",
+    "method": "What is minimised: L1 alone, or with it the paper's contrast between bands of frequencies.",
     "pairs": "Where the network learns what is blurred and what is sharp.",
     "unlabelled": "Images of which there is no sharp side; the contrast learns from them, too.",
     "extra": "Pairs of another kind of images, from which the contrast is taken.",

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_mpt_deblur.errors import DivergedError
 from napari_mpt_deblur.training import events
 from napari_mpt_deblur.training.events import Estimate, Finished, Preview, Started, Step
 from napari_mpt_deblur.widgets.deblur.job import deblur_steps
@@ -119,7 +120,13 @@ def train_steps(request: TrainRequest) -> Generator[TrainEvent, None, Restored |
         from napari_mpt_deblur.training.session import train
 
         yield Stage("Looking at the images...")
-        finished = yield from _controlled(train(request.resolve(run_folder(request)), request.control.stop), request)
+        steps = train(request.resolve(run_folder(request)), request.control.stop)
+        try:
+            finished = yield from _controlled(steps, request)
+        except DivergedError as error:
+            if not isinstance(error.kept, Finished):
+                raise
+            finished = error.kept  # it can be used
         yield finished
         if request.base is not None:
             before = yield from _restore(request.whole_plane, "before")

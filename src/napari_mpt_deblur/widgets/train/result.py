@@ -72,17 +72,24 @@ def describe_outlook(estimate: Estimate, request: TrainRequest) -> str:
     """What a run will take, for people."""
     memory = _describe_bytes(estimate.memory_bytes)
     if request.minutes is not None:
-        steps = max(1, round(60 * request.minutes / estimate.seconds_per_step))
+        steps = max(1, round(60 * request.minutes / (estimate.seconds / request.config.iterations)))  # as the engine
         return f"In {request.minutes:g} min there is time for about {steps} iterations; they take {memory} of memory."
     each = f"{estimate.seconds_per_step:.2g} s an iteration"
     return f"Takes {describe_seconds(estimate.seconds)} ({each}) and {memory} of memory."
 
 
-def describe_earlier(earlier: EarlierRun | None, iterations: int) -> str:
-    """What can be gone on with; nothing where there is nothing."""
+def describe_earlier(earlier: EarlierRun | None, iterations: int | None) -> str:
+    """What can be gone on with; nothing where there is nothing.
+
+    Parameters
+    ----------
+    earlier : EarlierRun or None
+    iterations : int or None
+        That the run is to have; None: as many as the earlier one was to have.
+    """
     if earlier is None:
         return ""
-    if earlier.iteration >= iterations:
+    if earlier.iteration >= (earlier.iterations if iterations is None else iterations):
         return f"Keep the finished run ({earlier.iteration} iterations)"
     return f"Go on from iteration {earlier.iteration}, where it stopped"
 
@@ -93,6 +100,18 @@ def describe_start(started: Started) -> str:
     if started.iteration:
         first += f", going on from iteration {started.iteration}"
     return " ".join([f"{first}.", *started.notes])
+
+
+def describe_end(finished: Finished) -> str:
+    """Why a run ended, and what to do now, in a line."""
+    how = {
+        "done": "Done",
+        "time": "The time is up",
+        "stopped": "Stopped",
+        "diverged": "Training diverged and went back to the weights",
+    }[finished.reason]
+    then = "Validation got worse." if finished.got_worse else "Save the model to use it."
+    return f"{how} after {finished.iteration} iterations. {then}"
 
 
 def describe_finish(finished: Finished) -> tuple[str, str]:
@@ -115,12 +134,18 @@ def describe_finish(finished: Finished) -> tuple[str, str]:
             *finished.notes,
         ]
     )
-    if not finished.got_worse:
-        return text, ""
-    return text, (
-        f"Validation got worse by {before.psnr - after.psnr:.2f} dB: the model that training began with is the better "
-        "one. Use that, or train on more images or with a lower learning rate."
-    )
+    warnings = []
+    if finished.reason == "diverged":
+        warnings.append(
+            f"The loss was no number any more: training ended, and went back to iteration {finished.iteration}. Save "
+            "that model if it serves, and train from it or anew with a lower learning rate."
+        )
+    if finished.got_worse:
+        warnings.append(
+            f"Validation got worse by {before.psnr - after.psnr:.2f} dB: the model that training began with is the "
+            "better one. Use that, or train on more images or with a lower learning rate."
+        )
+    return text, " ".join(warnings)
 
 
 def _describe_bytes(count: int) -> str:
@@ -138,7 +163,7 @@ class Estimates:
         self.view.show_outlook(text, None)
 
     def show_estimate(self, request: TrainRequest, outlook: Outlook) -> None:
-        earlier = describe_earlier(outlook.earlier, request.config.iterations)
+        earlier = describe_earlier(outlook.earlier, request.config.iterations if request.minutes is None else None)
         self.view.show_outlook(describe_outlook(outlook.estimate, request), earlier)
 
     def describe_error(self, error: Exception) -> str:
