@@ -24,6 +24,7 @@ from napari_mpt_deblur.networks import windows
 from napari_mpt_deblur.networks.channel_pool import ChannelPool
 from napari_mpt_deblur.networks.windows import Windows
 from napari_mpt_deblur.restoration import Deblurrer, deblur
+from napari_mpt_deblur.restoration.guard import free_memory
 
 _OURS = "napari_mpt_deblur"
 
@@ -196,6 +197,14 @@ def test_images_of_two_hundred_sizes_fill_no_memory_with_their_windows() -> None
         windows._places(1, 400, 2, cut, torch.device("cpu"))[0]
         is windows._places(1, 400, 2, cut, torch.device("cpu"))[0]
     )
+
+
+def test_memory_of_a_device_is_given_back_with_the_places_of_windows() -> None:
+    Windows(side=2, patches=1, shifted=False).cut(torch.zeros(1, 1, 2, 2))
+    free_memory("cpu")
+    assert windows._places.cache_info().currsize
+    free_memory("mps")  # a device that is not there has nothing else to give
+    assert not windows._places.cache_info().currsize
 
 
 def _finish(steps: Any) -> None:

@@ -210,6 +210,11 @@ def _places(n: int, height: int, width: int, windows: Windows, device: torch.dev
         return index, inverse
 
 
+def forget_places() -> None:
+    """Give up what is kept of where windows lie: tables on the device that attended last."""
+    _places.cache_clear()
+
+
 @lru_cache(maxsize=16)
 def _halves_apart(side: int, patches: int, device: torch.device) -> Tensor:
     """What parts the upper from the lower half of a window, and the left from the right: (2, patches^2, M^2, M^2)."""

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 import torch
 
 from napari_mpt_deblur.errors import DeblurError, OutOfMemoryError
+from napari_mpt_deblur.networks.windows import forget_places
 
 _SIGNS = (
     "out of memory",  # CUDA, ROCm, MPS
@@ -30,7 +31,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory(device: str) -> None:
-    """Give memory that torch keeps for later back to the device."""
+    """Give memory that is kept for later, by torch and by the network's windows, back to the device."""
+    if device != "cpu":
+        forget_places()
     with suppress(RuntimeError):  # of a device that is in no state to answer; whatever comes next will tell
         if device.startswith("cuda"):
             torch.cuda.empty_cache()
