@@ -1,6 +1,6 @@
 """Seconds and peak memory of one forward pass in each precision, against the released arithmetic written naively.
 
-    python benchmarks/network_speed.py [--rounds 7] [--threads 2] [--processor]
+    python benchmarks/network_speed.py [--rounds 7] [--threads 2] [--processor] [--without FORM]
 
 The paper's configuration restores 1 x 1 x 256 x 256, the bundled model 1 x 1 x 512 x 512, on the CPU without gradients.
 The naive form (`naive_release.py`) has the same configuration, and random weights; Restormer, of its paper's size,
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from importlib.util import find_spec
@@ -32,13 +32,15 @@ from napari_mpt_deblur.restoration.host_memory import kept_memory
 
 NAIVE, RESTORMER = "naive, float32", "Restormer, float32"
 FORMS = (NAIVE, "float32", "bfloat16")
+ALL_FORMS = (*FORMS[1:], RESTORMER)  # that can be left out
 PAPER, BUNDLED = "paper", "nuclei"
 SIDES = {PAPER: 256, BUNDLED: 512}
 
 
-def forms(name: str) -> tuple[str, ...]:
-    """What is measured beside a configuration."""
-    return (*FORMS, RESTORMER) if name == PAPER and find_spec("spandrel_extra_arches") else FORMS
+def forms(name: str, without: Sequence[str]) -> tuple[str, ...]:
+    """What is measured of a configuration, or beside it."""
+    known = (*FORMS, RESTORMER) if name == PAPER and find_spec("spandrel_extra_arches") else FORMS
+    return tuple(form for form in known if form not in without)
 
 
 def network(name: str, form: str) -> nn.Module:
@@ -77,6 +79,7 @@ def working_bytes(name: str, form: str) -> int:
 def main() -> None:
     parser = options_parser(__doc__, rounds=7)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--without", choices=ALL_FORMS, action="append", default=[], help="leave a form out")
     parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -85,12 +88,12 @@ def main() -> None:
         return
     print_head("the naive form")
     for name in SIDES:
-        runs = {f"{name}, {form}": restoration(name, form) for form in forms(name)}
+        runs = {f"{name}, {form}": restoration(name, form) for form in forms(name, options.without)}
         contexts = {run: kept_memory for run in runs if NAIVE not in run}
         print_rows(take_turns(runs, options.rounds, options.processor, contexts), f"{name}, {NAIVE}")
     print("\n| | peak memory |\n|---|---|")
     for name in SIDES:
-        for form in forms(name):
+        for form in forms(name, options.without):
             found = in_fresh_process(__file__, "--threads", str(options.threads), "--memory-of", name, form)
             print(f"| {name}, {form} | {found['bytes'] / 1e6:.0f} MB |", flush=True)
 
