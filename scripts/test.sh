@@ -5,6 +5,8 @@ source "$(dirname "$0")/setup.sh"
 install_system_packages
 install all,test
 source "$VENV/bin/activate"
+# networks of others, without torchvision, which they declare and hardly use: it wants a torch of its own
+pip install --quiet --no-deps -c constraints.txt spandrel spandrel-extra-arches einops
 
 ruff check .
 ruff format --check .
