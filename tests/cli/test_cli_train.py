@@ -109,7 +109,7 @@ def test_trains_and_leaves_weights_that_load(run: Any, images: Path, tmp_path: P
     assert all(np.isfinite(entry["psnr"]) for entry in log)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_in_a_step_and_resumed_equals_uninterrupted(
     run: Any, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
