@@ -19,8 +19,11 @@ from napari_mpt_deblur.networks.config import DownProjection, DownSampling
 
 
 def one_step(function: type[Function], *arguments: Any) -> Any:
-    """`function.apply`; while `torch.jit.trace` records, its forward pass alone: TorchScript holds no Python."""
-    if torch.jit.is_tracing():
+    """`function.apply`; its forward pass alone where no gradient is wanted, or while TorchScript records.
+
+    The one is quicker; the other cannot hold Python.
+    """
+    if torch.jit.is_tracing() or not torch.is_grad_enabled():
         return function.forward(SimpleNamespace(save_for_backward=lambda *_: None), *arguments)
     return function.apply(*arguments)
 

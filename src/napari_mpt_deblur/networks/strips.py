@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_STRIP_NUMBERS = 2**20  # 4 MB in float32: larger ones leave the cache, smaller ones repeat more of their neighbours
+_STRIP_NUMBERS = 2**21  # 8 MB in float32: larger ones leave the cache, smaller ones repeat more of their neighbours
 _HALO = 1  # rows of neighbours that a 3x3 convolution needs
 
 

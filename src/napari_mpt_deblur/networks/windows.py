@@ -116,6 +116,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, windows: Win
     if value.device.type == "cpu" and torch.is_grad_enabled() and bias.requires_grad:
         # there, fused attention knows no gradient of the bias and falls back to something slower than this
         return _Attend.apply(query, key, value, bias, windows, scale)
+    if value.device.type == "cpu" and value.dtype.itemsize >= 4 and windows.patches == 1 and not torch.jit.is_tracing():
+        return _attend_by_rows(query, key, value, bias, windows, scale)
     heads, tokens, _ = bias.shape
     q, k, v = (each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in _cut(query, key, value, windows))
     bias = bias[:, None].expand(-1, windows.patches**2, -1, -1)
@@ -125,6 +127,28 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, windows: Win
     bias = bias.reshape(-1, heads, q.shape[2], tokens)  # (1 or N windows, heads, (M/S)^2, M^2)
     out = F.scaled_dot_product_attention(q, k, v, bias, scale=scale)  # (N windows, heads, (M/S)^2, d)
     return windows.join(out.transpose(1, 2), query.shape)
+
+
+def _attend_by_rows(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, windows: Windows, scale: float
+) -> Tensor:
+    """`attend`, one row of windows after the other, whose scores stay in the cache.
+
+    For as many queries as keys; fused attention wants more queries for each key, and is slower here on processors.
+    """
+    (_, rows, columns), heads = _grid(query, windows), len(bias)
+    q, k, v = (each.unflatten(0, (-1, columns)) for each in _cut(query, key, value, windows))
+    bias = bias[:, None].expand(1, 2, columns, -1, windows.patches**2, -1, -1).clone()
+    windows.mask_(bias)  # of any row but the last, and of that
+    any_row, last_row = bias.flatten(2, 4)[0]  # each (columns heads, M^2, M^2)
+    out = torch.empty_like(q)  # (N rows, columns, M^2, C)
+    for i, row in enumerate(zip(q, k, v, strict=True)):
+        of_row = last_row if (i + 1) % rows == 0 else any_row
+        row_q, row_k, row_v = (_by_head(each, heads) for each in row)
+        scores = torch.baddbmm(of_row, row_q, row_k.mT, alpha=scale)
+        weights = torch.softmax(scores, -1, out=scores)
+        out[i] = _by_token(torch.bmm(weights, row_v), heads).flatten(-2)
+    return windows.join(out, query.shape)
 
 
 class _Attend(Function):
