@@ -129,9 +129,7 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, windows: Win
     return windows.join(out.transpose(1, 2), query.shape)
 
 
-def _attend_by_rows(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor, windows: Windows, scale: float
-) -> Tensor:
+def _attend_by_rows(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, windows: Windows, scale: float) -> Tensor:
     """`attend`, one row of windows after the other, whose scores stay in the cache.
 
     For as many queries as keys; fused attention wants more queries for each key, and is slower here on processors.
