@@ -5,8 +5,8 @@
 
 Stacks are of 512 x 512 pixels a plane; tiles of a given side cut a plane of 1024 x 1024. Each run is in a process
 of its own, so that peaks do not mix. "Working memory" is the peak resident memory less that before the run, when
-libraries, model, image and result are there already; every page of the result is touched first. On a busy machine run it with
-OMP_NUM_THREADS=1 and read the processor seconds: threads that wait for each other count there too.
+libraries, model, image and result are there already; every page of the result is touched first. On a busy machine
+run it with OMP_NUM_THREADS=1 and read the processor seconds: threads that wait for each other count there too.
 """
 
 from __future__ import annotations
