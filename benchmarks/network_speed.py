@@ -5,9 +5,8 @@
 The paper's configuration restores 1 x 1 x 256 x 256, the bundled model 1 x 1 x 512 x 512, on the CPU without gradients.
 The naive form (`naive_release.py`) has the same configuration, and random weights; Restormer, of its paper's size,
 comes through spandrel where the extra `spandrel-extra` is installed. All forms of a configuration take turns in one
-process; what goes through our engine keeps memory between layers as `Deblurrer` does (`kept_memory`). For its peak of
-memory, each runs in a process of its own: peak resident memory less that before the first pass, when libraries and
-network are there already.
+process. For its peak of memory, each runs in a process of its own: peak resident memory less that before the first
+pass, when libraries and network are there already.
 """
 
 from __future__ import annotations
@@ -28,7 +27,6 @@ from napari_mpt_deblur import load_model
 from napari_mpt_deblur.networks import MPT, MPTConfig
 from napari_mpt_deblur.networks.build import new_network
 from napari_mpt_deblur.networks.spandrel_config import SpandrelConfig
-from napari_mpt_deblur.restoration.host_memory import kept_memory
 
 NAIVE, RESTORMER = "naive, float32", "Restormer, float32"
 FORMS = (NAIVE, "float32", "bfloat16")
@@ -89,8 +87,7 @@ def main() -> None:
     print_head("the naive form")
     for name in SIDES:
         runs = {f"{name}, {form}": restoration(name, form) for form in forms(name, options.without)}
-        contexts = {run: kept_memory for run in runs if NAIVE not in run}
-        print_rows(take_turns(runs, options.rounds, options.processor, contexts), f"{name}, {NAIVE}")
+        print_rows(take_turns(runs, options.rounds, options.processor), f"{name}, {NAIVE}")
     print("\n| | peak memory |\n|---|---|")
     for name in SIDES:
         for form in forms(name, options.without):

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from napari_mpt_deblur.networks import MPT, MPTConfig
-from napari_mpt_deblur.restoration.host_memory import kept_memory
+from napari_mpt_deblur.networks.host_memory import kept_memory
 
 SIDE = 128
 

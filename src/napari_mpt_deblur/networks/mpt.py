@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -11,6 +13,7 @@ from napari_mpt_deblur.errors import ImageError
 from napari_mpt_deblur.networks.attention import CrossScaleWindowAttention, IntraScaleChannelAttention
 from napari_mpt_deblur.networks.config import Branch, MPTConfig
 from napari_mpt_deblur.networks.feed_forward import FeatureEnhancingFeedForward
+from napari_mpt_deblur.networks.host_memory import kept_memory
 from napari_mpt_deblur.networks.layers import ChannelNorm, StageDown, StageUp, as_channels_last
 
 
@@ -101,6 +104,12 @@ class MPT(nn.Module):
             If the channels or the size do not fit the configuration.
         """
         _check(image, self.config)
+        # going backward needs what a pass frees only later: whoever trains keeps memory from step to step
+        keeps = image.device.type == "cpu" and not torch.is_grad_enabled()
+        with kept_memory() if keeps else nullcontext():
+            return self._restored(image)
+
+    def _restored(self, image: Tensor) -> Tensor:
         stem = self.config.stem
         pixels = F.pixel_unshuffle(image, stem) if stem > 1 else image
         features = x = self.input(as_channels_last(pixels))  # (N, dims[0], H / stem, W / stem)

@@ -7,13 +7,13 @@ import threading
 
 import pytest
 
-from napari_mpt_deblur.restoration import host_memory
-from napari_mpt_deblur.restoration.host_memory import kept_memory
+from napari_mpt_deblur.networks import host_memory
+from napari_mpt_deblur.networks.host_memory import kept_memory
 
 _PROGRAM = """
 import resource, torch
 from contextlib import nullcontext
-from napari_mpt_deblur.restoration.host_memory import kept_memory
+from napari_mpt_deblur.networks.host_memory import kept_memory
 
 def pages_touched(context):
     with context:
@@ -60,6 +60,7 @@ def test_only_the_last_of_several_runs_gives_back(monkeypatch):
 def test_other_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(host_memory.ctypes, "CDLL", None)  # a call would fail
+    monkeypatch.setattr(host_memory, "_glibc", host_memory._glibc.__wrapped__)  # asks anew
     with kept_memory():
         pass
 

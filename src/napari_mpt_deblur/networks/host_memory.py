@@ -1,4 +1,4 @@
-"""Memory of the host that a run uses again, instead of giving it back after every layer."""
+"""Memory of the host that the next layer uses again, instead of giving it back after every layer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import platform
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # M_..., from glibc's malloc.h
 _KEPT_MAPS, _KEPT_FREE = 2**28, 2**30  # bytes
@@ -19,6 +20,8 @@ _runs = 0
 @contextmanager
 def kept_memory() -> Iterator[None]:
     """While a run lasts, the C library keeps the memory that the run frees; after the last one it is given back.
+
+    A run is a forward pass, or whatever holds many of them: runs may lie within others, and beside them in threads.
 
     A network allocates maps of megabytes in every layer. glibc returns them to the system at once, which zeroes each
     page when it is next touched: a fifth of the time of a forward pass. Other C libraries are left as they are.
@@ -52,5 +55,6 @@ def _give_back() -> None:
         libc.malloc_trim(0)
 
 
+@cache
 def _glibc() -> ctypes.CDLL | None:
     return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
