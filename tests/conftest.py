@@ -15,6 +15,7 @@ import pytest
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+os.environ.setdefault("NAPARI_CONFIG", "")  # napari's settings stay in memory, and those of whoever tests as they are
 
 ROOT = Path(__file__).parents[1]
 _PATIENCE_S = 2.0

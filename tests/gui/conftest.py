@@ -3,23 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 from collections.abc import Callable, Iterator
+from importlib import import_module
 
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
+from npe2 import PluginManifest
 from qtpy.QtCore import QThreadPool
 
-from napari_mpt_deblur.checkpoints import ModelConfig, save_model
-from napari_mpt_deblur.networks.config import MPTConfig
-
 PATIENCE_MS = 60_000  # machines that run tests are busy
+
+
+@pytest.fixture(scope="session", autouse=True)
+def what_lasts() -> Iterator[None]:
+    """What is alike for every viewer is done once: manifests are read, and libraries' objects found not to be garbage.
+
+    napari collects garbage when a layer is removed or a viewer closed. What came after this is looked at as ever.
+    """
+    engines = ("detection.run", "training.session", "restoration")
+    for name in ("napari._qt.qt_main_window", *(f"napari_mpt_deblur.{engine}" for engine in engines)):
+        import_module(name)
+    found = list(PluginManifest.discover())
+    gc.collect()
+    gc.freeze()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PluginManifest, "discover", lambda **_: found)
+        yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory):
     """A folder with a model of random weights, and a file that is none."""
+    from napari_mpt_deblur.checkpoints import ModelConfig, save_model
+    from napari_mpt_deblur.networks.config import MPTConfig
     from napari_mpt_deblur.networks.mpt import MPT
 
     folder = tmp_path_factory.mktemp("models")

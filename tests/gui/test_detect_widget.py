@@ -73,7 +73,7 @@ def pair(desk, nuclei):
     return before, after
 
 
-def many_tiles(desk, size=1024, planes=6):
+def many_tiles(desk, size=512, planes=24):
     """Stacks that keep the engine busy for a while."""
     rng = np.random.default_rng(0)
     return desk.viewer.add_image(rng.integers(0, 4000, (planes, size, size)).astype(np.uint16), name="big")

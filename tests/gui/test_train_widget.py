@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QComboBox, QFileDialog, QInputDialog, QLabel, QPushBu
 from napari_mpt_deblur.checkpoints import ModelConfig, load_model, save_model
 from napari_mpt_deblur.images.writing import write_image
 from napari_mpt_deblur.networks.config import MPTConfig
-from napari_mpt_deblur.training.config import SimulationConfig
+from napari_mpt_deblur.training.config import SimulationConfig, TrainingConfig
 from napari_mpt_deblur.widgets.train.folder import EarlierRun, earlier_run
 from napari_mpt_deblur.widgets.train.result import PREVIEW
 from napari_mpt_deblur.widgets.train.settings import PairKind
@@ -97,6 +97,10 @@ def make_desk(make_desk, make_napari_viewer, qtbot, library, monkeypatch):  # th
     monkeypatch.setenv("MPT_DEBLUR_MODELS", str(library))
     few = replace(SimulationConfig.for_one_image(), psf_count=4)  # each takes as long as a step of the tiny network
     monkeypatch.setattr(SimulationConfig, "for_one_image", lambda: few)
+    recipe = TrainingConfig.fine_tuning
+    monkeypatch.setattr(  # each pair that is held out, too
+        TrainingConfig, "fine_tuning", lambda *args, **kwargs: replace(recipe(*args, **kwargs), validation_pairs=2)
+    )
     return lambda: TrainDesk(make_napari_viewer(show=False), qtbot)
 
 
