@@ -18,7 +18,7 @@ from skimage.io import imread
 from napari_mpt_deblur.checkpoints import DEFAULT_MODEL, Model, available_models, load_model
 from napari_mpt_deblur.images import ImageView, Normalization, measure_normalization
 from napari_mpt_deblur.networks.channel_pool import ChannelPool
-from napari_mpt_deblur.restoration import Deblurrer
+from napari_mpt_deblur.restoration import Deblurrer, Restored
 from napari_mpt_deblur.restoration.runner import Finish, Runner
 
 
@@ -211,13 +211,18 @@ def real_field(folder: Path) -> tuple[np.ndarray, float]:
     return blurred, float(np.percentile(image, 99.8) - np.percentile(image, 1))
 
 
+@pytest.fixture(scope="module")
+def untiled(data_folder: Path, bundled: Model, restore: Callable) -> Restored:
+    return restore(real_field(data_folder)[0], use=bundled, tile_px=1024, dtype="float32")
+
+
 @pytest.mark.parametrize("tile", [256, 384, 512])
 def test_real_fields_show_no_seam(
-    data_folder: Path, bundled: Model, restore: Callable, tile: int, request: pytest.FixtureRequest
+    data_folder: Path, bundled: Model, restore: Callable, untiled: Restored, tile: int, request: pytest.FixtureRequest
 ) -> None:
     """PSNR of tiled against untiled, and the difference near the borders of tiles against that elsewhere."""
     image, peak = real_field(data_folder)
-    whole = restore(image, use=bundled, tile_px=1024, dtype="float32")
+    whole = untiled
     tiled = restore(image, use=bundled, tile_px=tile, dtype="float32")
     assert len(whole.record["tiles"]["rows"]) == 1
     assert loss_db(tiled.array, whole.array, peak) > 45
