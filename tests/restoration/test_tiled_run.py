@@ -235,8 +235,13 @@ def test_real_fields_show_no_seam(
     assert ratio < 1.1
 
 
-def test_the_fast_precision_loses_nothing_visible(data_folder: Path, bundled: Model, restore: Callable) -> None:
+@pytest.mark.parametrize("part", [np.s_[128:384, 128:384], pytest.param(np.s_[:, :], marks=pytest.mark.slow)])
+def test_the_fast_precision_loses_nothing_visible(
+    data_folder: Path, bundled: Model, restore: Callable, part: tuple[slice, slice]
+) -> None:
+    """In a field's middle; without bfloat16 in the processor the whole field takes ten times as long as in float32."""
     image, peak = real_field(data_folder)
+    image = image[part]
     exact = restore(image, use=bundled, dtype="float32")
     fast = restore(image, use=bundled, dtype="float32", precision="bfloat16")
     assert loss_db(fast.array, exact.array, peak) > 50
