@@ -82,8 +82,9 @@ def state(folder: Path) -> dict[str, Any]:
 
 
 def assert_same_weights(first: Path, second: Path) -> None:
+    states = state(first), state(second)
     for part in ("network", "average"):
-        mine, theirs = state(first)[part], state(second)[part]
+        mine, theirs = (each[part] for each in states)
         assert mine.keys() == theirs.keys()
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 

@@ -90,9 +90,10 @@ def test_every_method_has_the_same_start_and_the_same_pairs(make_trainer, tmp_pa
 def test_it_starts_from_a_model(make_trainer, base_model, tmp_path):
     start = load_model(base_model, "cpu")
     trainer = make_trainer(small_config(), tmp_path, start=start)
+    weights, average = trainer.network.state_dict(), trainer.average.state_dict()
     for name, values in start.network.state_dict().items():
-        assert torch.equal(trainer.network.state_dict()[name], values)
-        assert torch.equal(trainer.average.state_dict()[name], values)
+        assert torch.equal(weights[name], values)
+        assert torch.equal(average[name], values)
     with pytest.raises(TrainingError, match="another network"):
         make_trainer(small_config(network=small_network(expansion=2.0)), tmp_path, start=start)
 

@@ -70,8 +70,9 @@ def test_it_trains_saves_and_loads(name: str, images: list[SharpImage], tmp_path
     assert not unmoved
     model = load_model(trainer.last_path, "cpu")
     assert model.network.config == config.network == MPTConfig.from_dict(model.config.training["config"]["network"])
+    found = model.network.state_dict()
     for key, values in trainer.average.state_dict().items():
-        assert torch.equal(model.network.state_dict()[key], values)
+        assert torch.equal(found[key], values)
 
 
 def test_an_unknown_variant_is_refused(tmp_path: Path) -> None:
