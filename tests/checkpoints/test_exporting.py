@@ -64,15 +64,15 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@lru_cache(maxsize=1)
-def tiny_record() -> bytes:
-    return record(network_of(TINY))
+@lru_cache
+def recorded(config: MPTConfig) -> bytes:
+    """One recording for all tests of the same weights."""
+    return record(network_of(config))
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One recording for all tests of what is told of the same weights."""
-    monkeypatch.setattr(exporting, "record", lambda _: tiny_record())
+    monkeypatch.setattr(exporting, "record", lambda network: recorded(network.config))
 
 
 def network_of(config: MPTConfig) -> MPT:
@@ -136,15 +136,15 @@ def check_example(package: Path) -> None:
 )
 def test_the_record_serves_every_size(name: str) -> None:
     network = network_of(CONFIGS[name])
-    recorded = torch.jit.load(io.BytesIO(record(network)))
-    assert 'value="cpu"' not in str(recorded.inlined_graph), "would not run on another device"
+    loaded = torch.jit.load(io.BytesIO(recorded(CONFIGS[name])))
+    assert 'value="cpu"' not in str(loaded.inlined_graph), "would not run on another device"
     multiple, channels = network.config.size_multiple, network.config.in_channels
     for number, rows, columns in ((1, 1, 1), (3, 1, 2), (1, 3, 2)):
         image = torch.rand((number, channels, rows * multiple, columns * multiple))
         with torch.no_grad():
             expected = network(image)
             assert (expected - image).abs().max() > 0.01
-            torch.testing.assert_close(recorded(image), expected, rtol=0, atol=1e-5)
+            torch.testing.assert_close(loaded(image), expected, rtol=0, atol=1e-5)
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,7 @@ def test_what_cannot_be_recorded_is_refused_in_a_line(function: Any, reason: str
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("network", "normalization"),
     [

@@ -21,8 +21,9 @@ from napari_mpt_deblur.checkpoints import load_model
 from napari_mpt_deblur.cli.main import build_parser
 from napari_mpt_deblur.cli.train_request import make_request
 from napari_mpt_deblur.errors import ParameterError
-from napari_mpt_deblur.training import opening
+from napari_mpt_deblur.training import opening, session
 from napari_mpt_deblur.training.config import TrainingConfig
+from napari_mpt_deblur.training.events import Estimate
 from napari_mpt_deblur.training.loop import Trainer
 from napari_mpt_deblur.training.request import FocusStacks, ImagePairs, OpenLayer, SharpImages
 
@@ -54,6 +55,12 @@ def small_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opening, "_VALIDATION_SIDE_PX", 16)
 
 
+@pytest.fixture
+def no_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The estimate, a network and two steps of its own, is tested by what does not ask for this."""
+    monkeypatch.setattr(session, "estimate", lambda config, device: Estimate(0.5, 0.5 * config.iterations, 10**6))
+
+
 def spots(shape: tuple[int, int], seed: int) -> np.ndarray:
     field = gaussian_filter((np.random.default_rng(seed).random(shape) > 0.99).astype(np.float32), 1.5)
     return (field / field.max() * 4000).astype(np.uint16)
@@ -75,8 +82,9 @@ def state(folder: Path) -> dict[str, Any]:
 
 
 def assert_same_weights(first: Path, second: Path) -> None:
+    states = state(first), state(second)
     for part in ("network", "average"):
-        mine, theirs = state(first)[part], state(second)[part]
+        mine, theirs = (each[part] for each in states)
         assert mine.keys() == theirs.keys()
         assert all(torch.equal(mine[name], theirs[name]) for name in mine)
 
@@ -86,7 +94,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, iteration: int, number: int) -> 
     update = Trainer._update_average
 
     def interrupted(trainer: Trainer) -> None:
-        if trainer.iteration == iteration and trainer.folder != Path():  # not while the time of a step is measured
+        if trainer.iteration == iteration:
             os.kill(os.getpid(), number)
         update(trainer)
 
@@ -111,10 +119,16 @@ def test_trains_and_leaves_weights_that_load(run: Any, images: Path, tmp_path: P
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_in_a_step_and_resumed_equals_uninterrupted(
-    run: Any, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    run: Any,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    number: int,
 ) -> None:
     options = ("--config", tmp_path / "c.toml", "--device", "cpu")
     assert run("train", images, "-o", tmp_path / "whole", *options).status == 0
+    request.getfixturevalue("no_trial")  # what a run begins with does not depend on its estimate
     handler = signal.getsignal(number)
     with monkeypatch.context() as patch:
         stop_after(patch, 2, number)
@@ -129,6 +143,7 @@ def test_stopped_in_a_step_and_resumed_equals_uninterrupted(
     assert_same_weights(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.usefixtures("no_trial")
 def test_the_time_limit_ends_a_run_that_goes_on_later(run: Any, images: Path, tmp_path: Path) -> None:
     options = (images, "-o", tmp_path / "run", "--config", tmp_path / "c.toml")
     assert run("train", *options, "--minutes", "1e-9").status == 0
@@ -137,6 +152,7 @@ def test_the_time_limit_ends_a_run_that_goes_on_later(run: Any, images: Path, tm
     assert state(tmp_path / "run")["iteration"] == 4
 
 
+@pytest.mark.usefixtures("no_trial")
 def test_restart_forgets_the_run_before(run: Any, images: Path, tmp_path: Path) -> None:
     options = (images, "-o", tmp_path / "run", "--config", tmp_path / "c.toml")
     assert run("train", *options).status == 0
@@ -201,6 +217,7 @@ def test_a_damaged_state_is_refused_and_kept(run: Any, images: Path, tmp_path: P
     assert (out / "state.pt").read_bytes() == b"damaged"
 
 
+@pytest.mark.usefixtures("no_trial")
 def test_starts_from_a_model_and_takes_its_network(run: Any, images: Path, tmp_path: Path) -> None:
     first = ["train", images, "-o", tmp_path / "first", "--config", tmp_path / "c.toml"]
     assert run(*first).status == 0
@@ -228,6 +245,7 @@ def test_a_model_that_does_not_exist_is_named(run: Any, images: Path, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("no_trial")
 def test_a_step_that_is_torn_is_not_saved(
     run: Any, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,10 +257,9 @@ def test_a_step_that_is_torn_is_not_saved(
     torn = []
 
     def interrupted(trainer: Trainer) -> None:
-        if trainer.folder != Path():
-            torn.append(trainer.iteration)
-            os.kill(os.getpid(), signal.SIGTERM)
-            os.kill(os.getpid(), signal.SIGTERM)
+        torn.append(trainer.iteration)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(Trainer, "_update_average", interrupted)
     assert run(*options).status == 130
@@ -294,6 +311,7 @@ def test_options_replace_what_the_configuration_says(images: Path, tmp_path: Pat
         request(images, "--config", tmp_path / "c.toml")
 
 
+@pytest.mark.usefixtures("no_trial")
 def test_one_image_alone_becomes_a_model_in_the_library(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,8 +88,9 @@ def test_a_baseline_trains_with_efcr(
     trainer.save()
     model = load_model(trainer.last_path, "cpu")
     assert model.network.config == config.network
+    found = model.network.state_dict()
     for key, values in trainer.average.state_dict().items():
-        assert torch.equal(model.network.state_dict()[key], values)
+        assert torch.equal(found[key], values)
     again = make_trainer(config, tmp_path / "run")
     assert again.resume()
     assert again.iteration == 3

@@ -77,12 +77,12 @@ def test_every_method_has_the_same_start_and_the_same_pairs(make_trainer, tmp_pa
 
     monkeypatch.setattr(loop, "objective", note)
     for method in METHODS:
-        trainer = make_trainer(small_config(contrast=method, patch_px=(SIDE, 2 * SIDE), batch=(2, 1), seed=3), tmp_path)
+        trainer = make_trainer(small_config(contrast=method, patch_px=(SIDE, 2 * SIDE), batch=(2, 1), seed=5), tmp_path)
         seen[method] = [values.clone() for values in trainer.network.state_dict().values()]
-        for _ in range(3):
+        for _ in range(2):
             trainer.step()
     first = seen.pop("pixel")
-    assert {len(images) for images in first[-6:]} == {1, 2}  # both kinds of batches were drawn
+    assert {len(images) for images in first[-4:]} == {1, 2}  # both kinds of batches were drawn
     for values in seen.values():
         assert all(torch.equal(mine, theirs) for mine, theirs in zip(first, values, strict=True))
 
@@ -90,9 +90,10 @@ def test_every_method_has_the_same_start_and_the_same_pairs(make_trainer, tmp_pa
 def test_it_starts_from_a_model(make_trainer, base_model, tmp_path):
     start = load_model(base_model, "cpu")
     trainer = make_trainer(small_config(), tmp_path, start=start)
+    weights, average = trainer.network.state_dict(), trainer.average.state_dict()
     for name, values in start.network.state_dict().items():
-        assert torch.equal(trainer.network.state_dict()[name], values)
-        assert torch.equal(trainer.average.state_dict()[name], values)
+        assert torch.equal(weights[name], values)
+        assert torch.equal(average[name], values)
     with pytest.raises(TrainingError, match="another network"):
         make_trainer(small_config(network=small_network(expansion=2.0)), tmp_path, start=start)
 
@@ -162,7 +163,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_the_good_weights_stay(make_t
 @pytest.mark.parametrize("ema", [0.998, 0.0])
 def test_a_run_that_diverges_goes_back_to_the_weights_that_were_validated_last(train, make_trainer, tmp_path, ema):
     """With all that belongs to them: it goes on from there as if nothing had been."""
-    config = small_config(iterations=8, ema=ema)
+    config = small_config(iterations=6, ema=ema)
     trainer = make_trainer(config, tmp_path / "diverged")
     steps = trainer.run()
     validated = [weights_of(trainer) for _, step in zip(range(4), steps, strict=False) if step.validation][-1]
