@@ -12,5 +12,6 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports --no-logo
-QT_QPA_PLATFORM=xcb pytest -q -n auto -m "not slow" tests/gui
-QT_QPA_PLATFORM=offscreen pytest -q -n auto --ignore tests/gui
+# all cores, each of which begins with files of its own and makes what their tests share once
+QT_QPA_PLATFORM=xcb pytest -q -n auto --dist worksteal -m "not slow" tests/gui
+QT_QPA_PLATFORM=offscreen pytest -q -n auto --dist worksteal --ignore tests/gui
