@@ -14,6 +14,7 @@ import pytest
 # before anything imports numpy or torch: many small operations on few cores are faster on one thread
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
+os.environ.setdefault("LP_NUM_THREADS", "0")  # nor does OpenGL on the processor draw in threads of its own
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("NAPARI_CONFIG", "")  # napari's settings stay in memory, and those of whoever tests as they are
 
