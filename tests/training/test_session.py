@@ -278,6 +278,25 @@ def test_sharp_images_that_are_validated_on_are_no_unlabelled_images(tmp_path):
     assert {data.unlabelled.fields[area.field].name for area in data.unlabelled._draw.areas} == {"c"}
 
 
+@pytest.mark.parametrize("shape", [(60, 100), (12, 40, 60)], ids=["strip", "planes"])
+def test_the_held_out_part_of_the_only_sharp_image_is_no_unlabelled_image(tmp_path, shape):
+    array, drawn = spots(shape), np.zeros(shape, bool)
+    held = np.s_[:, 80:] if len(shape) == 2 else np.s_[9]
+    only = source("only", array)
+    request = ask(tmp_path, SharpImages((only,)), "efcrex", unlabelled=(only,))
+    for area in session.open_data(request, request.config).unlabelled._draw.areas:
+        drawn.reshape(-1, *shape[-2:])[area.group, area.y0 : area.y1, area.x0 : area.x1] = True
+    assert not drawn[held].any()
+    drawn[held] = True
+    assert drawn.all()  # all the rest
+
+
+def test_what_is_left_of_the_only_sharp_image_must_hold_a_patch(tmp_path):
+    wide, config = source("wide", spots((100, 96))), small_config(contrast="efcrex", patch_px=(96,))
+    with pytest.raises(TrainingError, match="wide is too small: what is not held out of it is smaller than a patch"):
+        session.open_data(ask(tmp_path, SharpImages((wide,)), config=config, unlabelled=(wide,)), config)
+
+
 def test_a_failure_keeps_what_was_learnt_and_leaves_as_one_of_ours(tmp_path, layer, monkeypatch):
     step = Trainer.step
 
