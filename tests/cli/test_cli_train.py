@@ -272,6 +272,14 @@ def test_each_source_is_what_its_option_says(images: Path, tmp_path: Path) -> No
     assert unlabelled.config.contrast.method == "efcrex"
 
 
+def test_axes_are_those_of_extra_data_too(images: Path) -> None:
+    first, second = images / "0.tif", images / "1.tif"
+    sharp = request(images, "--axes", "YX", "--extra", first, second).extra
+    assert [image.axes for image in sharp.images] == ["YX", "YX"]
+    pairs = request(images, "--axes", "YX", "--extra-pairs", first, second).extra
+    assert [image.axes for image in (*pairs.blurred, *pairs.sharp)] == ["YX", "YX"]
+
+
 def test_one_image_alone_fine_tunes_the_model_in_the_box_on_itself(images: Path) -> None:
     asked = request("--layer", images / "0.tif", "--minutes", 3)
     assert (asked.base, asked.config.contrast.method, asked.fill_minutes) == ("nuclei", "efcrex", True)

@@ -45,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--unlabelled", nargs="+", metavar="IMAGE", help="images without a sharp side, for efcrex")
     data.add_argument("--extra", nargs="+", metavar="IMAGE", help="sharp images of another kind, for efcrex_labelled")
     data.add_argument("--extra-pairs", nargs=2, metavar=("BLURRED", "SHARP"), help="pairs of another kind, likewise")
-    data.add_argument("--axes", type=console.axes, help="of the files, such as ZYX (default: as the file says)")
+    data.add_argument("--axes", type=console.axes, help="of all files, such as ZYX (default: as each says)")
     how = parser.add_argument_group("method (each replaces what the configuration says)")
     how.add_argument("--config", type=Path, metavar="FILE", help="a TOML file of TrainingConfig's settings")
     how.add_argument(
@@ -119,8 +119,9 @@ def _extra(arguments: argparse.Namespace) -> PairSource | None:
     if arguments.extra and arguments.extra_pairs:
         raise ParameterError("Name the extra data by --extra or by --extra-pairs, not by both.")
     if arguments.extra_pairs:
-        return match_by_name(*arguments.extra_pairs)
-    return SharpImages(_sources(arguments.extra)) if arguments.extra else None
+        blurred, sharp = arguments.extra_pairs
+        return match_by_name(blurred, sharp, arguments.axes)
+    return SharpImages(_sources(arguments.extra, arguments.axes)) if arguments.extra else None
 
 
 def _unlabelled(arguments: argparse.Namespace, config: TrainingConfig) -> tuple[ImageSource, ...]:
@@ -131,7 +132,7 @@ def _unlabelled(arguments: argparse.Namespace, config: TrainingConfig) -> tuple[
     return ()
 
 
-def _sources(inputs: Sequence[str], axes: str | None = None) -> tuple[ImageSource, ...]:
+def _sources(inputs: Sequence[str], axes: str | None) -> tuple[ImageSource, ...]:
     return tuple(ImageSource.of_file(path, axes) for path in list_images(inputs))
 
 
