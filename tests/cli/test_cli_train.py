@@ -21,6 +21,7 @@ from napari_mpt_deblur.checkpoints import load_model
 from napari_mpt_deblur.cli.main import build_parser
 from napari_mpt_deblur.cli.train_request import make_request
 from napari_mpt_deblur.errors import ParameterError
+from napari_mpt_deblur.networks import MPTConfig
 from napari_mpt_deblur.training import opening
 from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.loop import Trainer
@@ -270,6 +271,18 @@ def test_each_source_is_what_its_option_says(images: Path, tmp_path: Path) -> No
     unlabelled = request(images, "--unlabelled", first)
     assert [source.path for source in unlabelled.unlabelled] == [first]
     assert unlabelled.config.contrast.method == "efcrex"
+
+
+def test_the_papers_recipe_is_an_option(images: Path, tmp_path: Path) -> None:
+    asked = request(images, "--recipe", "paper", "--minutes", 5)
+    assert (asked.config, asked.base, asked.fill_minutes) == (TrainingConfig.paper(3), None, False)
+    grey = request("--layer", images / "0.tif", "--recipe", "paper-grey", "--batch", 2)
+    assert (grey.config.network, grey.config.batch, grey.base) == (MPTConfig.paper(1), (2,), None)
+    assert grey.config.contrast.method == "efcrex"
+    of_ours = request(images, "--recipe", "paper", "--start-from", "nuclei").config
+    assert (of_ours.network, of_ours.iterations) == (MPTConfig.tiny(), 300_000)  # the model's
+    with pytest.raises(ParameterError, match="--config or by --recipe, not by both"):
+        request(images, "--recipe", "paper", "--config", tmp_path / "c.toml")
 
 
 def test_axes_are_those_of_extra_data_too(images: Path) -> None:
