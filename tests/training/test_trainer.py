@@ -10,7 +10,7 @@ from training.small import FEW, SIDE, small_config, small_network
 
 from napari_mpt_deblur.checkpoints import load_model
 from napari_mpt_deblur.checkpoints.shapes import parameter_count
-from napari_mpt_deblur.errors import FileError, TrainingError
+from napari_mpt_deblur.errors import DivergedError, FileError, TrainingError
 from napari_mpt_deblur.networks import MPTConfig
 from napari_mpt_deblur.training import loop, state
 from napari_mpt_deblur.training.config import SimulationConfig
@@ -207,6 +207,23 @@ def test_a_run_goes_back_where_validation_finds_no_numbers(make_trainer, tmp_pat
     assert trainer.iteration == 0
     assert_weights(trainer, begun)
     assert torch.isfinite(trainer.average.output.weight).all()
+
+
+def test_a_loss_that_is_no_number_from_the_first_step_on_is_not_the_learning_rates(make_trainer, tmp_path):
+    trainer = make_trainer(small_config(contrast="efcrex"), tmp_path)
+    batch = trainer._batch(0)
+    trainer._batch = lambda _: batch._replace(unlabelled=torch.full_like(batch.unlabelled, torch.nan))
+    with pytest.raises(DivergedError, match="loss is not finite at iteration 0, before any step: the images hold what"):
+        trainer.step()
+    trainer._batch = lambda _: batch
+    with torch.no_grad():
+        trainer.network.output.weight.fill_(torch.nan)
+    with pytest.raises(DivergedError, match="before any step: the weights that it begins with are at fault, not the"):
+        trainer.step()
+    with torch.no_grad():
+        trainer.average.output.weight.fill_(torch.nan)
+    with pytest.raises(DivergedError, match="no number at iteration 0, before any step: the weights that it begins"):
+        trainer.begin()
 
 
 def test_weights_that_compute_no_numbers_are_not_validated(make_trainer, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -118,11 +118,7 @@ class Trainer:
         FileError
             If the file cannot be written; what was there before stays.
         """
-        try:
-            self.last = scores = self.validate()
-        except DivergedError:
-            self._go_back()
-            raise
+        self.last = scores = self.validate()
         if self.best is None or scores.psnr > self.best.psnr:
             self.best = scores
             self._export(self.best_path)
@@ -237,11 +233,11 @@ class Trainer:
             group["lr"] = self.config.learning_rate_at(self.iteration)
         self.network.train()
         parts = objective(self._forward, batch, self.config.loss, self.config.contrast)
-        self._check(parts.total, "loss")
+        self._check(parts.total, "The loss is not finite", batch.images)
         self.optimizer.zero_grad(set_to_none=True)
         parts.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
-        self._check(norm, "gradient")
+        self._check(norm, "The gradient is not finite", batch.images)
         if self._good is None or (self.last is not None and self.last.iteration == self.iteration):
             self._good = copy.deepcopy(self._learnt())
         self.torn = True
@@ -261,17 +257,23 @@ class Trainer:
         self.average.eval()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             restored: Tensor = self.average(to_channels(images, self.config.network.in_channels).to(self.device))
+        self._check(restored, "The network computes what is no number", (images,))
         return restored.float().cpu()
 
-    def _check(self, value: Tensor, name: str) -> None:
-        """Stops before the weights are touched, and goes back to good ones."""
-        if not torch.isfinite(value):
-            at = self.iteration
-            self._go_back()
-            raise DivergedError(
-                f"The {name} is not finite at iteration {at}; what was learnt until iteration {self.iteration} is "
-                "kept: go on with a lower learning rate."
-            )
+    def _check(self, value: Tensor, otherwise: str, images: Iterable[Tensor]) -> None:
+        """Stops before the weights are touched, and goes back to good ones; says what is at fault."""
+        if torch.isfinite(value).all():
+            return
+        at, has_stepped = self.iteration, self._good is not None
+        self._go_back()
+        if not all(torch.isfinite(each).all() for each in images):
+            remedy = "the images hold what is no number there; leave those out"
+        elif has_stepped:
+            remedy = "go on with a lower learning rate"
+        else:
+            remedy = "the weights that it begins with are at fault, not the learning rate; begin anew from others"
+        kept = f"; what was learnt until iteration {self.iteration} is kept" if has_stepped else ", before any step"
+        raise DivergedError(f"{otherwise} at iteration {at}{kept}: {remedy}.")
 
     def _learnt(self) -> dict[str, Any]:
         return {

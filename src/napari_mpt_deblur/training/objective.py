@@ -39,6 +39,11 @@ class Batch(NamedTuple):
     extra: Patches | None = None
     kernels_px: tuple[int, ...] = ()
 
+    @property
+    def images(self) -> tuple[Tensor, ...]:
+        """All of them."""
+        return (*self.pairs, *(() if self.unlabelled is None else (self.unlabelled,)), *(self.extra or ()))
+
 
 class Parts(NamedTuple):
     """A loss with its graph, and the terms that it is made of, scalars; None where the method has no such term."""
