@@ -235,6 +235,43 @@ def test_weights_that_compute_no_numbers_are_not_validated(make_trainer, tmp_pat
     assert not trainer.best_path.exists()
 
 
+def test_the_best_weights_have_their_own_figures_after_a_kill_between_measuring_and_saving(
+    train, make_trainer, tmp_path
+):
+    config = small_config(iterations=6, learning_rate=5e-3)
+    killed = make_trainer(config, tmp_path / "killed")
+    steps = killed.run()
+    for step in steps:
+        if step.iteration == 3:
+            killed.save()
+        if step.iteration == 4:
+            break  # measured, not saved
+    assert killed.best.iteration == 4  # else nothing is tested
+    resumed = make_trainer(config, tmp_path / "killed")
+    assert resumed.resume()
+    assert (resumed.iteration, resumed.best) == (3, killed.best)
+    resumed, _ = train(config, tmp_path / "killed")
+    whole, _ = train(config, tmp_path / "whole")
+    assert_same(resumed, whole)
+    assert (resumed.before, resumed.best, resumed.last) == (whole.before, whole.best, whole.last)
+    elsewhere = make_trainer(config, tmp_path / "killed")
+    elsewhere.data.record["pairs"] = {"kind": "other images"}
+    elsewhere.save()  # with no figures; what the best weights say was measured on other pairs
+    again = make_trainer(config, tmp_path / "killed")
+    again.data.record["pairs"] = {"kind": "other images"}
+    assert again.resume()
+    assert again.best is None
+
+
+def test_weights_that_could_not_be_written_are_not_the_best(make_trainer, tmp_path, monkeypatch):
+    trainer = make_trainer(small_config(), tmp_path)
+    trainer.step()
+    monkeypatch.setattr(trainer, "_export", lambda path: (_ for _ in ()).throw(FileError("the disk is full")))
+    with pytest.raises(FileError):
+        trainer.measure()
+    assert trainer.best is None
+
+
 def test_a_damaged_state_is_refused_and_kept(make_trainer, tmp_path):
     for content in (b"not a checkpoint", b""):
         (tmp_path / "state.pt").write_bytes(content)
@@ -285,6 +322,7 @@ def test_a_state_of_the_first_version_is_taken_up(train, make_trainer, tmp_path)
     for name in ("contrast", "flips", "scaled", "scales", "betas"):
         del config[name]
     torch.save(old | {"config": json.dumps(config), "best": 12.5}, tmp_path / "state.pt")
+    (tmp_path / "best.safetensors").unlink()  # it told no figures
     trainer = make_trainer(small_config(), tmp_path)
     assert trainer.resume()
     assert (trainer.iteration, trainer.best.psnr) == (2, 12.5)

@@ -23,7 +23,7 @@ from napari_mpt_deblur.training.contrastive import to_channels
 from napari_mpt_deblur.training.data import TrainingData
 from napari_mpt_deblur.training.events import Losses, Scores, Step
 from napari_mpt_deblur.training.objective import Batch, draw_kernels, objective
-from napari_mpt_deblur.training.state import BEST, LAST, read_run, write_state
+from napari_mpt_deblur.training.state import BEST, LAST, read_best, read_run, write_state
 from napari_mpt_deblur.training.validation import validate
 
 _KINDS, _KERNELS = 3, 5  # streams of random numbers
@@ -120,8 +120,8 @@ class Trainer:
         """
         self.last = scores = self.validate()
         if self.best is None or scores.psnr > self.best.psnr:
-            self.best = scores
             self._export(self.best_path)
+            self.best = scores
         return scores
 
     def validate(self) -> Scores:
@@ -198,14 +198,20 @@ class Trainer:
         self.history = saved.history
         if config != self.config:
             self.history.append({"iterations": self.iteration, "config": config.to_dict()})
-        same_draw = all(
-            getattr(config, name) == getattr(self.config, name)
-            for name in ("simulation", "validation_pairs", "patch_px")  # what is held out leaves room for a patch
-        )
-        if same_draw and saved.pairs in (None, self._pairs()):  # elsewhere they were measured on other pairs
+        if self._validates_like(config, saved.pairs):
             for name, value in saved.scores.items():
                 setattr(self, name, value)
+            # of weights that were written after the state, by a process that was killed before the next
+            written = read_best(self.folder)
+            if written is not None and self._validates_like(written.config, written.pairs):
+                self.best = written.scores
         return True
+
+    def _validates_like(self, config: TrainingConfig, pairs: str | None) -> bool:
+        """Whether figures of that run were measured on the pairs that are held out now."""
+        names = ("simulation", "validation_pairs", "patch_px")  # what is held out leaves room for a patch
+        same_draw = all(getattr(config, name) == getattr(self.config, name) for name in names)
+        return same_draw and pairs in (None, self._pairs())
 
     def _pairs(self) -> str:
         return json.dumps(self.data.record.get("pairs"))

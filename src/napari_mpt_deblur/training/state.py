@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from napari_mpt_deblur.errors import FileError, TrainingError
+from napari_mpt_deblur.checkpoints import read_header
+from napari_mpt_deblur.errors import DeblurError, FileError, TrainingError
 from napari_mpt_deblur.images.atomic import atomic_path, check_creatable, make_folder
 from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.events import Scores
@@ -132,6 +133,33 @@ def read_run(folder: Path, device: torch.device | str) -> SavedRun | None:
     except (ValueError, TypeError, AttributeError) as error:  # TrainingError is a ValueError
         raise damaged(folder) from error
     return SavedRun(config, history, scores, state.get("pairs"), state)
+
+
+@dataclass(frozen=True)
+class BestWeights:
+    """What the best weights say of themselves.
+
+    Attributes
+    ----------
+    config : TrainingConfig
+    scores : Scores
+    pairs : str
+        As a state has them.
+    """
+
+    config: TrainingConfig
+    scores: Scores
+    pairs: str
+
+
+def read_best(folder: Path) -> BestWeights | None:
+    """The best weights of a folder; None where there are none, or none that tell their figures."""
+    try:
+        recipe = read_header(folder / BEST).config.training
+        scores, config = Scores(**recipe["figures"]["after"]), TrainingConfig.from_dict(recipe["config"])
+        return BestWeights(config, scores, json.dumps(recipe["data"].get("pairs")))
+    except (DeblurError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def saved_iterations(folder: Path) -> int | None:
