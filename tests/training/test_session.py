@@ -348,6 +348,24 @@ def test_a_restart_that_is_killed_before_it_saves_does_not_bring_the_run_before_
             break
 
 
+def test_a_run_that_began_with_another_model_is_not_gone_on_with(tmp_path, layer, base_model, monkeypatch):
+    """Its sharp side, and so its figures, may be what that model made of the layer."""
+    first = ask(tmp_path / "run", OpenLayer(layer), base=base_model)
+    drive(first)
+    other = replace(first, base=tmp_path / "run" / "last.safetensors")
+    before = (tmp_path / "run" / "state.pt").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "open_data", None)  # no time is spent
+        with pytest.raises(TrainingError, match=r"began with another model \(base\), not with .*last.*begin anew"):
+            drive(other)
+    assert (tmp_path / "run" / "state.pt").read_bytes() == before
+    assert drive(first)[1].reason == "done"
+    assert drive(replace(other, restart=True))[1].reason == "done"
+    drive(ask(tmp_path / "random", OpenLayer(layer)))
+    with pytest.raises(TrainingError, match=r"began with random weights, not with .*base"):
+        drive(replace(first, folder=tmp_path / "random"))
+
+
 def test_two_runs_in_one_folder_do_not_meet(tmp_path, layer, monkeypatch):
     request = ask(tmp_path / "run", OpenLayer(layer))
     first = train(request)

@@ -29,7 +29,7 @@ from napari_mpt_deblur.training.logs import Log
 from napari_mpt_deblur.training.loop import Trainer
 from napari_mpt_deblur.training.opening import open_data
 from napari_mpt_deblur.training.request import TrainingRequest
-from napari_mpt_deblur.training.state import check_folder, forget_run, saved_iterations
+from napari_mpt_deblur.training.state import check_folder, check_start, forget_run, saved_iterations
 
 _SAVE_EVERY_S = 120.0
 Reason = Literal["done", "time", "stopped", "diverged"]
@@ -113,6 +113,8 @@ def _steps(request: TrainingRequest, stop: threading.Event) -> Run:
     if request.base is not None:
         yield Stage(f"Reading the model {request.base}...")
         start = load_model(request.base, "cpu")
+        if not request.restart:
+            check_start(request.folder, str(request.base), start.sha256)
     yield Stage("Reading the images...")
     data = open_data(request, request.config, start)
     yield Stage("Measuring the time of a step...")

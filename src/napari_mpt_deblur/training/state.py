@@ -135,6 +135,32 @@ def read_run(folder: Path, device: torch.device | str) -> SavedRun | None:
     return SavedRun(config, history, scores, state.get("pairs"), state)
 
 
+def check_start(folder: Path, name: str, sha256: str) -> None:
+    """Find out whether a run that a folder holds began with the weights of this model.
+
+    Parameters
+    ----------
+    folder : Path
+    name, sha256 : str
+        Of the model.
+
+    Raises
+    ------
+    TrainingError
+        If it began with others: it would go on with what it learnt from these, and figures that belong to them.
+    """
+    saved = read_run(folder, "cpu")
+    if saved is None:
+        return
+    begun = next((entry for entry in saved.history if "started_from" in entry), None)
+    if begun is None or begun["started_from"] != sha256:
+        other = "random weights" if begun is None else f"another model ({begun.get('name')})"
+        raise TrainingError(
+            f"{folder} holds a run that began with {other}, not with {name}: start from that to go on with it, begin "
+            "anew (restart), or choose another folder."
+        )
+
+
 @dataclass(frozen=True)
 class BestWeights:
     """What the best weights say of themselves.
