@@ -134,7 +134,9 @@ def test_the_time_limit_ends_a_run_that_goes_on_later(run: Any, images: Path, tm
     options = (images, "-o", tmp_path / "run", "--config", tmp_path / "c.toml")
     assert run("train", *options, "--minutes", "1e-9").status == 0
     assert state(tmp_path / "run")["iteration"] == 1
-    assert run("train", *options).status == 0
+    later = run("train", *options)
+    assert later.status == 0
+    assert re.search(r"Resumed at iteration 1 of 4\.\nAbout .* for what is left, ", later.out)
     assert state(tmp_path / "run")["iteration"] == 4
 
 

@@ -228,6 +228,16 @@ def test_iterations_fill_the_minutes_and_stay_what_they_were(tmp_path, layer, mo
     assert next(event for event in drive(longer)[0] if isinstance(event, Started)).iterations == 3
 
 
+def test_the_estimate_is_of_what_is_left_and_no_longer_than_the_minutes(tmp_path, layer):
+    def started(**arguments):
+        request = ask(tmp_path, OpenLayer(layer), config=small_config(), **arguments)
+        return next(event for event in drive(request)[0] if isinstance(event, Started))
+
+    assert started(minutes=1e-9).estimate.seconds == pytest.approx(6e-8)
+    assert (resumed := started()).iteration == 1
+    assert resumed.estimate.seconds == pytest.approx(1.5)  # three steps of half a second
+
+
 def test_previews_show_the_plane_as_the_deblurrer_restores_it(tmp_path, layer, base_model):
     view = layer.view
     wanted = PreviewPlane(view, (1,), (4, 8, 24, 40), every_s=0)

@@ -5,6 +5,7 @@ A run lives in its folder: whatever ends it, the same request goes on from there
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Generator
@@ -127,8 +128,8 @@ def _steps(request: TrainingRequest, stop: threading.Event) -> Run:
             yield Stage(f"Going on at iteration {trainer.iteration}...")
         yield Stage("Measuring the figures to begin with...")
         before = trainer.begin()
-        left = 1 - trainer.iteration / config.iterations
-        expected = replace(expected, seconds=max(0.0, left) * expected.seconds)
+        left_s = max(0.0, 1 - trainer.iteration / config.iterations) * expected.seconds
+        expected = replace(expected, seconds=min(left_s, 60 * (request.minutes or math.inf)))
         yield Started(trainer.iteration, config.iterations, before, expected, data.notes, device, trainer.precision)
         with kept_memory():
             return (yield from _Drive(request, trainer, stop).run())
