@@ -117,7 +117,8 @@ class Deblurrer:
             One of its kinds, and no RuntimeError.
         """
         with no_runtime_errors(NO_ROOM, _FAILED):
-            return seconds_per_megapixel(self.model, self.device, self.precision, self.threads)
+            most = self.settings.max_pixels
+            return seconds_per_megapixel(self.model, self.device, self.precision, most, self.threads)
 
     def run(
         self,
