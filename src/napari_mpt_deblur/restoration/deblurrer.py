@@ -15,8 +15,8 @@ import numpy as np
 from napari_mpt_deblur.errors import ParameterError
 from napari_mpt_deblur.images import ImageView, Normalization, PlaneIndex
 from napari_mpt_deblur.images.statistics import normalization_steps
+from napari_mpt_deblur.networks.guard import no_runtime_errors
 from napari_mpt_deblur.restoration.devices import pick_device
-from napari_mpt_deblur.restoration.guard import no_runtime_errors
 from napari_mpt_deblur.restoration.host_memory import kept_memory
 from napari_mpt_deblur.restoration.outcomes import Estimate, Progress, Restored
 from napari_mpt_deblur.restoration.pace import seconds_per_megapixel

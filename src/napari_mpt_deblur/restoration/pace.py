@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from napari_mpt_deblur.checkpoints import Model
+from napari_mpt_deblur.networks.guard import is_out_of_memory
 from napari_mpt_deblur.restoration.devices import pick_precision
-from napari_mpt_deblur.restoration.guard import is_out_of_memory
 from napari_mpt_deblur.restoration.host_memory import kept_memory
 from napari_mpt_deblur.restoration.runner import NotFiniteError, Runner
 

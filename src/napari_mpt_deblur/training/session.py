@@ -17,9 +17,9 @@ from napari_mpt_deblur.checkpoints import Model, find_model, load_model, read_he
 from napari_mpt_deblur.checkpoints.shapes import parameter_count
 from napari_mpt_deblur.errors import DivergedError, ParameterError, TrainingError
 from napari_mpt_deblur.images import Normalization
+from napari_mpt_deblur.networks.guard import free_memory
 from napari_mpt_deblur.restoration import Deblurrer, Restored, pick_device
 from napari_mpt_deblur.restoration.devices import pick_precision
-from napari_mpt_deblur.restoration.guard import free_memory
 from napari_mpt_deblur.restoration.host_memory import kept_memory
 from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.estimate import estimate
