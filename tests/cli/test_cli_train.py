@@ -140,6 +140,35 @@ def test_the_time_limit_ends_a_run_that_goes_on_later(run: Any, images: Path, tm
     assert state(tmp_path / "run")["iteration"] == 4
 
 
+def test_a_run_that_diverges_fails_in_a_line_and_keeps_good_weights(
+    run: Any, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer.step
+
+    def break_down(trainer: Trainer) -> Any:
+        if trainer.iteration == 3:  # it was validated at 2
+            with torch.no_grad():
+                trainer.network.output.weight.fill_(torch.nan)
+        return step(trainer)
+
+    options = ("train", images, "-o", tmp_path / "run", "--config", tmp_path / "c.toml", "--name", "mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", break_down)
+        result = run(*options)
+    assert result.status == 1
+    (line,) = [line for line in result.err.splitlines() if line.startswith("mpt-deblur:")]
+    assert "loss is not finite at iteration 3; what was learnt until iteration 2 is kept: go on with a lower" in line
+    assert "Traceback" not in result.err
+    assert not (tmp_path / "no-models").exists()  # nothing went into the library
+    for name in ("last", "best"):
+        model = load_model(tmp_path / "run" / f"{name}.safetensors", "cpu")
+        assert model.config.training["iterations"] == 2
+        with torch.no_grad():
+            assert torch.isfinite(model.network(torch.rand(1, 1, 16, 16))).all()
+    assert run(*options[:-2]).status == 0
+    assert state(tmp_path / "run")["iteration"] == 4
+
+
 def test_restart_forgets_the_run_before(run: Any, images: Path, tmp_path: Path) -> None:
     options = (images, "-o", tmp_path / "run", "--config", tmp_path / "c.toml")
     assert run("train", *options).status == 0
