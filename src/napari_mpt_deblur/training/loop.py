@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,11 +21,9 @@ from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.contrastive import to_channels
 from napari_mpt_deblur.training.data import TrainingData
 from napari_mpt_deblur.training.events import Losses, Scores, Step
-from napari_mpt_deblur.training.objective import Batch, draw_kernels, objective
+from napari_mpt_deblur.training.objective import Batch, draw_batch, objective
 from napari_mpt_deblur.training.state import BEST, LAST, read_best, read_run, write_state
 from napari_mpt_deblur.training.validation import validate
-
-_KINDS, _KERNELS = 3, 5  # streams of random numbers
 
 
 class Trainer:
@@ -217,22 +214,7 @@ class Trainer:
         return json.dumps(self.data.record.get("pairs"))
 
     def _batch(self, iteration: int) -> Batch:
-        config, data, contrast = self.config, self.data, self.config.contrast
-        kind = int(np.random.default_rng([config.seed, _KINDS, iteration]).integers(len(config.patch_px)))
-        drawn = (iteration * max(config.batch), config.batch[kind], config.patch_px[kind])
-        unlabelled = data.unlabelled if contrast.needs_unlabelled else None
-        extra = data.extra if contrast.needs_extra_pairs else None
-        return Batch(
-            self._to_network(data.train.batch(*drawn)),
-            self._to_network((unlabelled.batch(*drawn),))[0] if unlabelled else None,
-            self._to_network(extra.batch(*drawn)) if extra else None,
-            draw_kernels(contrast, config.batch[kind], np.random.default_rng([config.seed, _KERNELS, iteration])),
-        )
-
-    def _to_network(self, patches: Any) -> Any:
-        """On the device, with the network's channels."""
-        channels = self.config.network.in_channels
-        return tuple(to_channels(images, channels).contiguous().to(self.device) for images in patches)
+        return draw_batch(self.data, self.config, iteration, self.device)
 
     def _step(self, batch: Batch) -> Losses:
         for group in self.optimizer.param_groups:
