@@ -58,7 +58,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--start-from",
         metavar="MODEL",
-        help="begin with this model's weights (name or path) and its network, where the folder holds no run yet "
+        help="begin with this model's weights (name or path) and its network; a run that began with another is refused "
         f"(default: random weights; with --layer and neither --config nor --recipe, {DEFAULT_MODEL})",
     )
     how.add_argument(
