@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import shutil
 import sys
 import zipfile
@@ -24,7 +25,7 @@ from napari_mpt_deblur import deblur, export_bioimageio, import_checkpoint, load
 from napari_mpt_deblur.checkpoints import ModelConfig, exporting, library, save_model
 from napari_mpt_deblur.checkpoints.model_rdf import ModelFacts, documentation
 from napari_mpt_deblur.checkpoints.torchscript import record
-from napari_mpt_deblur.errors import FileError, ModelError, ParameterError
+from napari_mpt_deblur.errors import DeblurError, FileError, ModelError, OutOfMemoryError, ParameterError
 from napari_mpt_deblur.networks import MPT, MPTConfig
 
 TINY = MPTConfig.tiny()
@@ -313,6 +314,52 @@ def test_percentiles_that_the_format_does_not_know(own: Path, tmp_path: Path, mo
         export_bioimageio("mine", tmp_path / "a.zip")
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.glob("*.zip"))
+
+
+NO_MEMORY = RuntimeError("[enforce fail at alloc_cpu.cpp:1] DefaultCPUAllocator: can't allocate memory: 9 bytes.")
+
+
+@pytest.mark.parametrize("place", ["torch.jit.trace", "napari_mpt_deblur.checkpoints.exporting._drawn"])
+@pytest.mark.parametrize(
+    ("failure", "error", "words"),
+    [
+        (NO_MEMORY, OutOfMemoryError, r"memory does not suffice to export this model: close other programs\.$"),
+        (MemoryError(), OutOfMemoryError, "memory does not suffice to export this model"),
+        (RuntimeError("mat1\nand mat2"), DeblurError, r"Cannot export this model: .* \(mat1( and mat2)?\)\.$"),
+    ],
+    ids=["torch", "python", "another"],
+)
+def test_what_fails_while_it_is_exported_is_told_in_a_line(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, failure: Exception, error: Any, words: str
+) -> None:
+    saved(own)
+    if "trace" not in place:
+        monkeypatch.setattr(exporting, "record", lambda _: b"")
+    monkeypatch.setattr(place, lambda *_, **__: (_ for _ in ()).throw(failure))
+    with pytest.raises(error, match=words) as caught:
+        export_bioimageio("mine", tmp_path / "a.zip")
+    assert "\n" not in str(caught.value)
+    assert not isinstance(caught.value, RuntimeError)
+    assert not list(tmp_path.glob("*.zip"))
+
+
+@pytest.mark.parametrize("kind", ["fifo", "endless", "huge"])
+def test_a_card_that_is_no_text_is_refused_before_the_work(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    saved(own)
+    card = own / "mine.md"
+    card.unlink(missing_ok=True)
+    if kind == "fifo":
+        os.mkfifo(card)
+    elif kind == "endless":
+        card.symlink_to("/dev/zero")
+    else:
+        with card.open("wb") as file:
+            file.truncate(10**10)  # takes no room
+    monkeypatch.setattr(exporting, "load_model", None)
+    with pytest.raises(FileError, match=r"Cannot read the model's card .*mine\.md: it .*; move it away"):
+        export_bioimageio("mine", tmp_path / "a.zip")
 
 
 def test_without_the_library_it_says_what_to_install(

@@ -331,6 +331,23 @@ def test_hostile_and_broken_files_are_refused_in_a_line(tmp_path: Path, own: Pat
     assert set(tmp_path.iterdir()) == before  # neither executed, nor anything written
 
 
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_a_file_that_is_replaced_while_it_is_read_is_not_imported_under_the_hash_of_the_other(
+    tmp_path: Path, own: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    from safetensors.torch import save_file
+
+    path, other = tmp_path / f"a.{suffix}", tmp_path / f"b.{suffix}"
+    for seed, place in enumerate((path, other)):
+        state = dict(published(seed=seed))
+        save_file(state, place) if suffix == "safetensors" else torch.save(state, place)
+    check = foreign._check_values
+    monkeypatch.setattr(foreign, "_check_values", lambda weights: (check(weights), other.replace(path)))
+    with pytest.raises(ModelError, match=r"Cannot import .*: it changed while it was read; try again\.$"):
+        import_checkpoint(path, "theirs", scales=SCALES)
+    assert not list(own.glob("*.safetensors"))
+
+
 def test_tables_that_hold_each_other_a_thousand_times_are_gone_through_once(tmp_path: Path) -> None:
     """A few kilobytes, but 10^12 ways to their tensor."""
     content: Any = torch.zeros(1)

@@ -21,6 +21,7 @@ from napari_mpt_deblur.checkpoints import load_model
 from napari_mpt_deblur.cli.main import build_parser
 from napari_mpt_deblur.cli.train_request import make_request
 from napari_mpt_deblur.errors import ParameterError
+from napari_mpt_deblur.networks import MPTConfig
 from napari_mpt_deblur.training import opening, session
 from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.events import Estimate
@@ -148,7 +149,38 @@ def test_the_time_limit_ends_a_run_that_goes_on_later(run: Any, images: Path, tm
     options = (images, "-o", tmp_path / "run", "--config", tmp_path / "c.toml")
     assert run("train", *options, "--minutes", "1e-9").status == 0
     assert state(tmp_path / "run")["iteration"] == 1
-    assert run("train", *options).status == 0
+    later = run("train", *options)
+    assert later.status == 0
+    assert re.search(r"Resumed at iteration 1 of 4\.\nAbout .* for what is left, ", later.out)
+    assert state(tmp_path / "run")["iteration"] == 4
+
+
+def test_a_run_that_diverges_fails_in_a_line_and_keeps_good_weights(
+    run: Any, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Trainer.step
+
+    def break_down(trainer: Trainer) -> Any:
+        if trainer.iteration == 3:  # it was validated at 2
+            with torch.no_grad():
+                trainer.network.output.weight.fill_(torch.nan)
+        return step(trainer)
+
+    options = ("train", images, "-o", tmp_path / "run", "--config", tmp_path / "c.toml", "--name", "mine")
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "step", break_down)
+        result = run(*options)
+    assert result.status == 1
+    (line,) = [line for line in result.err.splitlines() if line.startswith("mpt-deblur:")]
+    assert "loss is not finite at iteration 3; what was learnt until iteration 2 is kept: go on with a lower" in line
+    assert "Traceback" not in result.err
+    assert not (tmp_path / "no-models").exists()  # nothing went into the library
+    for name in ("last", "best"):
+        model = load_model(tmp_path / "run" / f"{name}.safetensors", "cpu")
+        assert model.config.training["iterations"] == 2
+        with torch.no_grad():
+            assert torch.isfinite(model.network(torch.rand(1, 1, 16, 16))).all()
+    assert run(*options[:-2]).status == 0
     assert state(tmp_path / "run")["iteration"] == 4
 
 
@@ -287,6 +319,26 @@ def test_each_source_is_what_its_option_says(images: Path, tmp_path: Path) -> No
     unlabelled = request(images, "--unlabelled", first)
     assert [source.path for source in unlabelled.unlabelled] == [first]
     assert unlabelled.config.contrast.method == "efcrex"
+
+
+def test_the_papers_recipe_is_an_option(images: Path, tmp_path: Path) -> None:
+    asked = request(images, "--recipe", "paper", "--minutes", 5)
+    assert (asked.config, asked.base, asked.fill_minutes) == (TrainingConfig.paper(3), None, False)
+    grey = request("--layer", images / "0.tif", "--recipe", "paper-grey", "--batch", 2)
+    assert (grey.config.network, grey.config.batch, grey.base) == (MPTConfig.paper(1), (2,), None)
+    assert grey.config.contrast.method == "efcrex"
+    of_ours = request(images, "--recipe", "paper", "--start-from", "nuclei").config
+    assert (of_ours.network, of_ours.iterations) == (MPTConfig.tiny(), 300_000)  # the model's
+    with pytest.raises(ParameterError, match="--config or by --recipe, not by both"):
+        request(images, "--recipe", "paper", "--config", tmp_path / "c.toml")
+
+
+def test_axes_are_those_of_extra_data_too(images: Path) -> None:
+    first, second = images / "0.tif", images / "1.tif"
+    sharp = request(images, "--axes", "YX", "--extra", first, second).extra
+    assert [image.axes for image in sharp.images] == ["YX", "YX"]
+    pairs = request(images, "--axes", "YX", "--extra-pairs", first, second).extra
+    assert [image.axes for image in (*pairs.blurred, *pairs.sharp)] == ["YX", "YX"]
 
 
 def test_one_image_alone_fine_tunes_the_model_in_the_box_on_itself(images: Path) -> None:

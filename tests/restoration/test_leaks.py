@@ -22,9 +22,9 @@ from napari_mpt_deblur.errors import DeblurError, ModelError
 from napari_mpt_deblur.images import ImageView
 from napari_mpt_deblur.networks import windows
 from napari_mpt_deblur.networks.channel_pool import ChannelPool
+from napari_mpt_deblur.networks.guard import free_memory
 from napari_mpt_deblur.networks.windows import Windows
 from napari_mpt_deblur.restoration import Deblurrer, deblur
-from napari_mpt_deblur.restoration.guard import free_memory
 
 _OURS = "napari_mpt_deblur"
 

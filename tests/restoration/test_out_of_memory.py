@@ -203,6 +203,21 @@ def test_an_accelerator_without_memory_hands_over_to_the_cpu(
     np.testing.assert_array_equal(restored.array, expected)
 
 
+def test_on_the_cpu_a_run_has_the_tiles_that_the_user_chose(
+    model: Model, scene: Callable, drive: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view, chosen = ImageView.of(scene(250, 250)), {"tile_px": (128, 192), "batch": 2, "max_pixels": 30_000}
+    expected = drive(Deblurrer(model, precision="float32", **chosen).run(view))[0]
+    deblurrer = on_fake_accelerator(monkeypatch, model, "float32")
+    deblurrer.settings = type(deblurrer.settings).of(model.config.network, "cuda", "float32", **chosen)
+    failing(monkeypatch, NO_MEMORY["accelerator"], lambda used, _: used.device.type == "cuda")
+    restored, _ = drive(deblurrer.run(view))
+    assert restored.record["notes"][-1] == "out of memory on cuda: moved to the CPU"
+    assert len(restored.record["notes"]) > 2  # smaller ones were tried before
+    assert restored.record["tiles"] == expected.record["tiles"]
+    np.testing.assert_array_equal(restored.array, expected.array)
+
+
 def test_a_model_that_finds_no_room_on_the_device_goes_to_the_cpu_at_once(
     model: Model, scene: Callable, drive: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from napari_mpt_deblur.checkpoints import Model
-from napari_mpt_deblur.restoration import Deblurrer, Estimate, pace
+from napari_mpt_deblur.restoration import Deblurrer, Estimate, host_memory, pace
 from napari_mpt_deblur.restoration.runner import Finish, Runner
 
 
@@ -43,6 +43,29 @@ def test_the_second_pass_counts_and_the_answer_is_kept(clock: Callable, model: M
     Deblurrer(replace(model, sha256="1" * 64), precision="float32").pace()
     Deblurrer(model, precision="bfloat16").pace()
     assert len(passes) == 6
+
+
+def test_a_fast_network_is_asked_with_a_larger_tile_where_a_run_has_one(
+    clock: Callable, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes = clock(0.2, 0.2)
+    assert Deblurrer(model, precision="float32").pace() == pytest.approx(0.2 / (384**2 / 1e6))
+    assert passes == [128**2, 384**2]
+    monkeypatch.setattr(pace, "_measured", {})
+    Deblurrer(model, precision="float32", max_pixels=200**2).pace()
+    Deblurrer(model, precision="bfloat16", max_pixels=70**2).pace()
+    assert passes[2:] == [128**2, 192**2, 64**2, 64**2]
+
+
+def test_passes_are_measured_as_a_run_makes_them(
+    clock: Callable, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With memory that stays with the process."""
+    clock(0.2, 0.4)
+    begin, kept = Runner.begin, []
+    monkeypatch.setattr(Runner, "begin", lambda *given: kept.append(host_memory._runs) or begin(*given))
+    Deblurrer(model, precision="float32").pace()
+    assert kept == [1, 1]
 
 
 def test_a_slow_network_is_asked_once(clock: Callable, model: Model) -> None:

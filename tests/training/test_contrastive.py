@@ -181,6 +181,26 @@ def test_flat_patches_are_safe(value):
     assert all(image.grad is None or torch.isfinite(image.grad).all() for image in flat)
 
 
+@pytest.mark.parametrize(("reduction", "positive"), [("mean", 2.0), ("sum", 8.0)])
+def test_the_floors_of_flat_patches_worked_by_hand(reduction, positive):
+    """4 x 4 images, all flat, the truth lower by 1: the four values of the low band are off by 2, and L- = 0.
+
+    What was blurred once more is the same, so Lext is divided by its floor, 1e-4 for each value of a band. Where it
+    comes back as it is, Lext = 0, and L+ is divided by the floor of the whole denominator, 1e-4. Where one pixel in
+    four comes back brighter by 0.001, all high bands are off by 0.0005: Lext = 5.
+    """
+    output, blurred, reblurred = (torch.full((1, 1, 4, 4), 0.5, dtype=torch.float64) for _ in range(3))
+    brighter = reblurred.clone()
+    brighter[..., ::2, ::2] += 1e-3
+    for again, expected in ((reblurred.clone(), positive / 1e-4), (brighter, positive / 5)):
+        images = [image.clone().requires_grad_() for image in (output, output - 1, blurred, reblurred, again)]
+        loss = efcr(*images, reduction=reduction)
+        assert loss.item() == pytest.approx(expected, rel=1e-9)
+        gradients = torch.autograd.grad(loss, images, allow_unused=True)
+        assert all(gradient is None or torch.isfinite(gradient).all() for gradient in gradients)
+        assert gradients[0].abs().max() > 0
+
+
 def test_denominators_are_clamped_not_added_to():
     """A denominator above the floor is used as it is."""
     images = _images()

@@ -228,6 +228,16 @@ def test_iterations_fill_the_minutes_and_stay_what_they_were(tmp_path, layer, mo
     assert next(event for event in drive(longer)[0] if isinstance(event, Started)).iterations == 3
 
 
+def test_the_estimate_is_of_what_is_left_and_no_longer_than_the_minutes(tmp_path, layer):
+    def started(**arguments):
+        request = ask(tmp_path, OpenLayer(layer), config=small_config(), **arguments)
+        return next(event for event in drive(request)[0] if isinstance(event, Started))
+
+    assert started(minutes=1e-9).estimate.seconds == pytest.approx(6e-8)
+    assert (resumed := started()).iteration == 1
+    assert resumed.estimate.seconds == pytest.approx(1.5)  # three steps of half a second
+
+
 def test_previews_show_the_plane_as_the_deblurrer_restores_it(tmp_path, layer, base_model):
     view = layer.view
     wanted = PreviewPlane(view, (1,), (4, 8, 24, 40), every_s=0)
@@ -276,6 +286,25 @@ def test_sharp_images_that_are_validated_on_are_no_unlabelled_images(tmp_path):
         session.open_data(request, request.config)
     data = session.open_data(replace(request, unlabelled=(bright, other)), request.config)
     assert {data.unlabelled.fields[area.field].name for area in data.unlabelled._draw.areas} == {"c"}
+
+
+@pytest.mark.parametrize("shape", [(60, 100), (12, 40, 60)], ids=["strip", "planes"])
+def test_the_held_out_part_of_the_only_sharp_image_is_no_unlabelled_image(tmp_path, shape):
+    array, drawn = spots(shape), np.zeros(shape, bool)
+    held = np.s_[:, 80:] if len(shape) == 2 else np.s_[9]
+    only = source("only", array)
+    request = ask(tmp_path, SharpImages((only,)), "efcrex", unlabelled=(only,))
+    for area in session.open_data(request, request.config).unlabelled._draw.areas:
+        drawn.reshape(-1, *shape[-2:])[area.group, area.y0 : area.y1, area.x0 : area.x1] = True
+    assert not drawn[held].any()
+    drawn[held] = True
+    assert drawn.all()  # all the rest
+
+
+def test_what_is_left_of_the_only_sharp_image_must_hold_a_patch(tmp_path):
+    wide, config = source("wide", spots((100, 96))), small_config(contrast="efcrex", patch_px=(96,))
+    with pytest.raises(TrainingError, match="wide is too small: what is not held out of it is smaller than a patch"):
+        session.open_data(ask(tmp_path, SharpImages((wide,)), config=config, unlabelled=(wide,)), config)
 
 
 def test_a_failure_keeps_what_was_learnt_and_leaves_as_one_of_ours(tmp_path, layer, monkeypatch):
@@ -327,6 +356,24 @@ def test_a_restart_that_is_killed_before_it_saves_does_not_bring_the_run_before_
         if isinstance(event, Started):
             assert not [path for path in tmp_path.iterdir() if path.suffix in (".pt", ".safetensors")]
             break
+
+
+def test_a_run_that_began_with_another_model_is_not_gone_on_with(tmp_path, layer, base_model, monkeypatch):
+    """Its sharp side, and so its figures, may be what that model made of the layer."""
+    first = ask(tmp_path / "run", OpenLayer(layer), base=base_model)
+    drive(first)
+    other = replace(first, base=tmp_path / "run" / "last.safetensors")
+    before = (tmp_path / "run" / "state.pt").read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "open_data", None)  # no time is spent
+        with pytest.raises(TrainingError, match=r"began with another model \(base\), not with .*last.*begin anew"):
+            drive(other)
+    assert (tmp_path / "run" / "state.pt").read_bytes() == before
+    assert drive(first)[1].reason == "done"
+    assert drive(replace(other, restart=True))[1].reason == "done"
+    drive(ask(tmp_path / "random", OpenLayer(layer)))
+    with pytest.raises(TrainingError, match=r"began with random weights, not with .*base"):
+        drive(replace(first, folder=tmp_path / "random"))
 
 
 def test_two_runs_in_one_folder_do_not_meet(tmp_path, layer, monkeypatch):

@@ -10,7 +10,7 @@ from training.small import FEW, SIDE, small_config, small_network
 
 from napari_mpt_deblur.checkpoints import load_model
 from napari_mpt_deblur.checkpoints.shapes import parameter_count
-from napari_mpt_deblur.errors import FileError, TrainingError
+from napari_mpt_deblur.errors import DivergedError, FileError, TrainingError
 from napari_mpt_deblur.networks import MPTConfig
 from napari_mpt_deblur.training import loop, state
 from napari_mpt_deblur.training.config import SimulationConfig
@@ -210,6 +210,23 @@ def test_a_run_goes_back_where_validation_finds_no_numbers(make_trainer, tmp_pat
     assert torch.isfinite(trainer.average.output.weight).all()
 
 
+def test_a_loss_that_is_no_number_from_the_first_step_on_is_not_the_learning_rates(make_trainer, tmp_path):
+    trainer = make_trainer(small_config(contrast="efcrex"), tmp_path)
+    batch = trainer._batch(0)
+    trainer._batch = lambda _: batch._replace(unlabelled=torch.full_like(batch.unlabelled, torch.nan))
+    with pytest.raises(DivergedError, match="loss is not finite at iteration 0, before any step: the images hold what"):
+        trainer.step()
+    trainer._batch = lambda _: batch
+    with torch.no_grad():
+        trainer.network.output.weight.fill_(torch.nan)
+    with pytest.raises(DivergedError, match="before any step: the weights that it begins with are at fault, not the"):
+        trainer.step()
+    with torch.no_grad():
+        trainer.average.output.weight.fill_(torch.nan)
+    with pytest.raises(DivergedError, match="no number at iteration 0, before any step: the weights that it begins"):
+        trainer.begin()
+
+
 def test_weights_that_compute_no_numbers_are_not_validated(make_trainer, tmp_path):
     trainer = make_trainer(small_config(), tmp_path)
     with torch.no_grad():
@@ -217,6 +234,43 @@ def test_weights_that_compute_no_numbers_are_not_validated(make_trainer, tmp_pat
     with pytest.raises(TrainingError, match="no number at iteration 0"):
         trainer.measure()
     assert not trainer.best_path.exists()
+
+
+def test_the_best_weights_have_their_own_figures_after_a_kill_between_measuring_and_saving(
+    train, make_trainer, tmp_path
+):
+    config = small_config(iterations=6, learning_rate=5e-3)
+    killed = make_trainer(config, tmp_path / "killed")
+    steps = killed.run()
+    for step in steps:
+        if step.iteration == 3:
+            killed.save()
+        if step.iteration == 4:
+            break  # measured, not saved
+    assert killed.best.iteration == 4  # else nothing is tested
+    resumed = make_trainer(config, tmp_path / "killed")
+    assert resumed.resume()
+    assert (resumed.iteration, resumed.best) == (3, killed.best)
+    resumed, _ = train(config, tmp_path / "killed")
+    whole, _ = train(config, tmp_path / "whole")
+    assert_same(resumed, whole)
+    assert (resumed.before, resumed.best, resumed.last) == (whole.before, whole.best, whole.last)
+    elsewhere = make_trainer(config, tmp_path / "killed")
+    elsewhere.data.record["pairs"] = {"kind": "other images"}
+    elsewhere.save()  # with no figures; what the best weights say was measured on other pairs
+    again = make_trainer(config, tmp_path / "killed")
+    again.data.record["pairs"] = {"kind": "other images"}
+    assert again.resume()
+    assert again.best is None
+
+
+def test_weights_that_could_not_be_written_are_not_the_best(make_trainer, tmp_path, monkeypatch):
+    trainer = make_trainer(small_config(), tmp_path)
+    trainer.step()
+    monkeypatch.setattr(trainer, "_export", lambda path: (_ for _ in ()).throw(FileError("the disk is full")))
+    with pytest.raises(FileError):
+        trainer.measure()
+    assert trainer.best is None
 
 
 def test_a_damaged_state_is_refused_and_kept(make_trainer, tmp_path):
@@ -269,6 +323,7 @@ def test_a_state_of_the_first_version_is_taken_up(train, make_trainer, tmp_path)
     for name in ("contrast", "flips", "scaled", "scales", "betas"):
         del config[name]
     torch.save(old | {"config": json.dumps(config), "best": 12.5}, tmp_path / "state.pt")
+    (tmp_path / "best.safetensors").unlink()  # it told no figures
     trainer = make_trainer(small_config(), tmp_path)
     assert trainer.resume()
     assert (trainer.iteration, trainer.best.psnr) == (2, 12.5)

@@ -146,6 +146,26 @@ def test_an_estimate_says_tiles_time_and_memory_of_what_was_asked_for(tiny, imag
         assert re.fullmatch(words.format(tiles), outlook.text)
 
 
+def test_a_model_is_loaded_again_only_where_its_file_is_another(tiny, image, monkeypatch):
+    from napari_mpt_deblur.checkpoints import loading
+
+    load_model, loaded = loading.load_model, []
+    monkeypatch.setattr(loading, "load_model", lambda name, **given: loaded.append(name) or load_model(name, **given))
+    for tile in (None, 64):
+        run(estimate_steps(request(image, plane=(0,), tile_px=tile)))
+    _, first = run(deblur_steps(request(image, plane=(0,))))
+    assert loaded == ["tiny"]
+    changed = load_model("tiny", device="cpu")
+    with torch.no_grad():
+        changed.network.output.weight.fill_(0.1)
+    checkpoints.save_model(tiny / "tiny.safetensors", changed.network, changed.config, overwrite=True)
+    _, second = run(deblur_steps(request(image, plane=(0,))))
+    assert loaded == ["tiny"] * 2
+    assert first.record["model"]["sha256"] != second.record["model"]["sha256"]
+    assert second.record["model"]["sha256"] == load_model("tiny", device="cpu").sha256
+    assert not np.array_equal(first.array, second.array)
+
+
 def test_an_estimate_that_cannot_be_made_says_why(tiny, image):
     _, outlook = run(estimate_steps(request(image, model="nobody")))
     assert isinstance(outlook, Failure)

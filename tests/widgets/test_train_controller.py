@@ -373,6 +373,22 @@ def test_a_run_that_can_be_gone_on_with_is_offered(bench, image):
     assert not bench.train().steps.args[0].go_on
 
 
+def test_of_a_run_that_is_gone_on_with_the_estimate_is_of_what_is_left(bench, image):
+    def told(settings, earlier):
+        bench.choose(**settings)
+        for _ in range(2):  # one that was under way is made anew
+            answer(bench.estimates[-1], replace(OUTLOOK, earlier=earlier))
+        return bench.view.show_outlook.call_args.args[0]
+
+    half, done = EarlierRun(250, 500), EarlierRun(500, 500)
+    left = "The 250 iterations that are left take about 2 min and 1.3 GB of memory."
+    assert told({"iterations": 500}, half) == left
+    assert told({"iterations": 500}, done).startswith("Nothing is left to train")
+    assert told({"iterations": 500, "minutes": 10}, half) == left
+    assert told({"minutes": 1}, half).startswith("In 1 min there is time for about 120 iterations")
+    assert told({"minutes": None, "go_on": False}, half).startswith("Takes about 4 min")
+
+
 @pytest.mark.parametrize(
     ("earlier", "offer"),
     [(EarlierRun(300, 300), "Keep the finished run"), (EarlierRun(600, 1000), "Go on from iteration 600")],

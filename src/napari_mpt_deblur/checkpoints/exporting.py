@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import stat
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,15 +19,19 @@ from napari_mpt_deblur.checkpoints.library import available_models, find_model
 from napari_mpt_deblur.checkpoints.loading import Model, load_model
 from napari_mpt_deblur.checkpoints.model_rdf import ModelFacts
 from napari_mpt_deblur.checkpoints.torchscript import record
-from napari_mpt_deblur.errors import DeblurError, ModelError, ParameterError
+from napari_mpt_deblur.errors import DeblurError, FileError, ModelError, ParameterError
 from napari_mpt_deblur.images import ImageView, atomic_path, check_writable, measure_normalization
 from napari_mpt_deblur.images.atomic import writing_failed
+from napari_mpt_deblur.networks.guard import no_runtime_errors
 
 MISSING = "Exporting needs the package bioimageio.spec: pip install 'napari-mpt-deblur[bioimageio]'."
 SUFFIX = ".zip"
 _OURS = ("napari-mpt-deblur developers",)
 _TEST_PX = 256
 _COVER_PX = 512
+_MAX_CARD_BYTES = 10**6
+_NO_ROOM = "The memory does not suffice to export this model: close other programs."
+_FAILED = "Cannot export this model: running it failed ({reason})."
 
 
 def export_bioimageio(
@@ -61,9 +66,12 @@ def export_bioimageio(
     ParameterError
         If the package bioimageio.spec is missing, or the suffix, the licence or an author cannot be used.
     FileError
-        If a file cannot be read or written; what was there before stays.
+        If a file cannot be read or written, or the model's card is no text file of a usual size; what was there before
+        stays.
     ModelError
         If the model is unknown or damaged, or cannot be expressed in the format.
+    OutOfMemoryError
+        If the memory does not suffice.
     """
     target = Path(path)
     if target.suffix.lower() != SUFFIX:
@@ -76,11 +84,13 @@ def export_bioimageio(
     for author in authors:
         if not author.strip() or set(author) & set("/\\"):
             raise ParameterError(f"{author[:80]!r} cannot be an author's name: leave out slashes, or write one.")
+    card = _card(source)
     model = load_model(source, "cpu")
-    facts = _facts(model, source, tuple(authors), licence)
+    facts = _facts(model, source, card, tuple(authors), licence)
     try:
         with TemporaryDirectory(prefix="mpt-deblur-", ignore_cleanup_errors=True) as folder:
-            package = _package(model, facts, Path(folder))
+            with no_runtime_errors(_NO_ROOM, _FAILED):
+                package = _package(model, facts, Path(folder))
             with atomic_path(target, overwrite=overwrite) as temporary:
                 shutil.copyfile(package, temporary)
     except DeblurError:
@@ -108,13 +118,26 @@ def _spdx(licence: str) -> str:
         return ""
 
 
-def _facts(model: Model, source: Path, authors: tuple[str, ...], licence: str) -> ModelFacts:
+def _card(source: Path) -> str:
+    """The text beside a model; empty where there is none."""
+    path = source.with_suffix(".md")
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise FileError(f"Cannot read the model's card {path}: it is not a regular file; move it away.")
+        with path.open("rb") as file:
+            content = file.read(_MAX_CARD_BYTES + 1)
+    except FileError:
+        raise
+    except OSError:  # not every model has one
+        return ""
+    if len(content) > _MAX_CARD_BYTES:
+        raise FileError(f"Cannot read the model's card {path}: it has more than a megabyte; move it away.")
+    return content.decode("utf-8", "replace")
+
+
+def _facts(model: Model, source: Path, card: str, authors: tuple[str, ...], licence: str) -> ModelFacts:
     config = model.config
     ours = any(info.bundled and info.path == source for info in available_models())
-    try:
-        card = source.with_suffix(".md").read_text(encoding="utf-8", errors="replace")
-    except OSError:  # not every model has one
-        card = ""
     licence = licence or config.licence
     return ModelFacts(
         name=config.name or model.name,

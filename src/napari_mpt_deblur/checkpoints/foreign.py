@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import pickle
 import pickletools
 import stat
@@ -90,11 +91,18 @@ def read_foreign(path: str | Path) -> ForeignWeights:
         _check_values(weights)
         with path.open("rb") as file:
             weights.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        if _identity(path.stat()) != _identity(status):
+            raise ModelError("it changed while it was read; try again")
     except ModelError as error:
         raise ModelError(f"Cannot import {path}: {str(error).rstrip('.')}.") from error
     except OSError as error:
         raise FileError(f"Cannot read {path}: {error.strerror or error}.") from error
     return weights
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    """What tells a file that was replaced or written to from the one that was read."""
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _open(path: Path, start: bytes, file_bytes: int) -> Any:

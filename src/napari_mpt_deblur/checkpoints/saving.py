@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save
 
 from napari_mpt_deblur.checkpoints.config import ModelConfig
-from napari_mpt_deblur.checkpoints.safetensors_file import CONFIG_KEY, SUFFIX
+from napari_mpt_deblur.checkpoints.safetensors_file import SUFFIX
+from napari_mpt_deblur.checkpoints.safetensors_layout import CONFIG_KEY
 from napari_mpt_deblur.errors import ModelError
 from napari_mpt_deblur.images import atomic_path
 from napari_mpt_deblur.networks.build import Network

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from napari_mpt_deblur.errors import DeblurError, ModelError
 from napari_mpt_deblur.networks.build import Network
+from napari_mpt_deblur.networks.guard import is_out_of_memory
 
 TOLERANCE = 1e-5  # of values of about 0 to 1
 _RECORDED = (2, 1, 1)  # images, and sides in units of the size multiple
@@ -33,6 +34,7 @@ def record(network: Network) -> bytes:
     ------
     ModelError
         If the network cannot be recorded, or the record computes anything else at sizes other than the recorded one.
+        What says that memory ran out leaves as it is.
     """
     what = network.config.describe()
     try:
@@ -41,9 +43,9 @@ def record(network: Network) -> bytes:
             content = _recorded(network, _noise(network, *_RECORDED))
             recorded = torch.jit.load(io.BytesIO(content))  # what others will run
             agree = all(_agree(network, recorded, _noise(network, *size)) for size in _CHECKED)
-    except (DeblurError, MemoryError):
-        raise
     except Exception as error:  # whatever a network of others' does that TorchScript does not know
+        if isinstance(error, DeblurError) or is_out_of_memory(error):
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise ModelError(f"Cannot export this model: TorchScript cannot hold {what} ({reason.rstrip('.')}).") from error
     if not agree:

@@ -16,6 +16,7 @@ from napari_mpt_deblur.errors import AxesError, DeblurError, ModelError, Paramet
 from napari_mpt_deblur.images import Axes
 
 if TYPE_CHECKING:
+    from napari_mpt_deblur.checkpoints import ModelConfig
     from napari_mpt_deblur.restoration import Deblurrer
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -92,8 +93,8 @@ def make_deblurrer(arguments: argparse.Namespace) -> Deblurrer:
         raise ParameterError(str(error)) from error
 
 
-def check_model(arguments: argparse.Namespace) -> None:
-    """Find out whether there is such a model, without loading torch.
+def check_model(arguments: argparse.Namespace) -> ModelConfig:
+    """Find out whether there is such a model, and what it is, without loading torch.
 
     Raises
     ------
@@ -103,7 +104,7 @@ def check_model(arguments: argparse.Namespace) -> None:
     from napari_mpt_deblur.checkpoints import DEFAULT_MODEL, find_model, read_header
 
     try:
-        read_header(find_model(arguments.model or DEFAULT_MODEL))
+        return read_header(find_model(arguments.model or DEFAULT_MODEL)).config
     except (ModelError, OSError) as error:
         raise ParameterError(str(error)) from error
 

@@ -34,8 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     DeblurError
         If the model cannot be exported, or the file not be written.
     """
-    check_model(arguments)
-    from napari_mpt_deblur.checkpoints import export_bioimageio, find_model, read_header
+    config = check_model(arguments)
+    from napari_mpt_deblur.checkpoints import export_bioimageio
 
     path = export_bioimageio(
         arguments.model,
@@ -44,7 +44,6 @@ def run(arguments: argparse.Namespace) -> int:
         licence=arguments.licence,
         overwrite=arguments.overwrite,
     )
-    config = read_header(find_model(arguments.model)).config
     print(
         f"{arguments.model}: {config.network.describe()}; sides are multiples of {config.network.size_multiple} pixels"
     )

@@ -129,8 +129,9 @@ def _show_start(started: Started) -> None:
         print(note)
     estimate = started.estimate
     print(f"{'Resumed' if started.iteration else 'Begun'} at iteration {started.iteration} of {started.iterations}.")
+    span = "for what is left" if started.iteration else "in all"
     print(
-        f"About {estimate.seconds_per_step:.2g} s a step, {describe_seconds(estimate.seconds)} in all, "
+        f"About {estimate.seconds_per_step:.2g} s a step, {describe_seconds(estimate.seconds)} {span}, "
         f"{estimate.memory_bytes / 1e9:.1f} GB of memory, on {started.device} in {started.precision}."
     )
     print(f"0: {_scores(started.before)}", flush=True)

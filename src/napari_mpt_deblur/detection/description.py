@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from napari_mpt_deblur.checkpoints.safetensors_file import DETECTOR_KEY, read_layout
+from napari_mpt_deblur.checkpoints.safetensors_layout import DETECTOR_KEY, read_layout
 from napari_mpt_deblur.detection.config import StarDistConfig, Thresholds
 from napari_mpt_deblur.errors import ModelError
 

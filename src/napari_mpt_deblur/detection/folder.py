@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from napari_mpt_deblur.checkpoints.loading import torch_device
-from napari_mpt_deblur.checkpoints.safetensors_file import DETECTOR_KEY, SUFFIX, read_tensors
+from napari_mpt_deblur.checkpoints.safetensors_file import SUFFIX, read_tensors
+from napari_mpt_deblur.checkpoints.safetensors_layout import DETECTOR_KEY
 from napari_mpt_deblur.detection.config import StarDistConfig, Thresholds, UnsupportedModelError, read_config
 from napari_mpt_deblur.detection.description import DetectorDescription, read_description
 from napari_mpt_deblur.detection.keras_weights import read_keras_weights

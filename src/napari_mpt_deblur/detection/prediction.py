@@ -12,7 +12,7 @@ import torch
 from napari_mpt_deblur.detection.layout import conv_layers, grid_steps
 from napari_mpt_deblur.detection.network import StarDistNetwork
 from napari_mpt_deblur.errors import ImageError, OutOfMemoryError, ParameterError
-from napari_mpt_deblur.restoration.guard import free_memory, is_out_of_memory
+from napari_mpt_deblur.networks.guard import free_memory, is_out_of_memory
 
 Region = tuple[int, int, int, int]  # y0, x0, y1, x1, multiples of the size divisor
 

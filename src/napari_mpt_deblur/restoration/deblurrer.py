@@ -15,9 +15,9 @@ import numpy as np
 from napari_mpt_deblur.errors import ParameterError
 from napari_mpt_deblur.images import ImageView, Normalization, PlaneIndex
 from napari_mpt_deblur.images.statistics import normalization_steps
+from napari_mpt_deblur.networks.guard import no_runtime_errors
 from napari_mpt_deblur.networks.host_memory import kept_memory
 from napari_mpt_deblur.restoration.devices import pick_device
-from napari_mpt_deblur.restoration.guard import no_runtime_errors
 from napari_mpt_deblur.restoration.outcomes import Estimate, Progress, Restored
 from napari_mpt_deblur.restoration.pace import seconds_per_megapixel
 from napari_mpt_deblur.restoration.planes import PlaneGroup, PlanePixels, ReducedPixels
@@ -117,7 +117,8 @@ class Deblurrer:
             One of its kinds, and no RuntimeError.
         """
         with no_runtime_errors(NO_ROOM, _FAILED):
-            return seconds_per_megapixel(self.model, self.device, self.precision, self.threads)
+            most = self.settings.max_pixels
+            return seconds_per_megapixel(self.model, self.device, self.precision, most, self.threads)
 
     def run(
         self,

@@ -8,7 +8,7 @@ from napari_mpt_deblur.checkpoints.loading import torch_device
 from napari_mpt_deblur.errors import DeviceError
 from napari_mpt_deblur.networks.build import NetworkConfig
 from napari_mpt_deblur.networks.config import MPTConfig
-from napari_mpt_deblur.restoration.guard import is_out_of_memory
+from napari_mpt_deblur.networks.guard import is_out_of_memory
 
 _PRECISIONS = {
     "cpu": ("float32", "bfloat16"),

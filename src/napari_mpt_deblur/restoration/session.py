@@ -10,7 +10,7 @@ from torch import nn
 
 from napari_mpt_deblur.errors import ModelError, OutOfMemoryError
 from napari_mpt_deblur.networks.channel_pool import ChannelPool
-from napari_mpt_deblur.restoration.guard import free_memory, is_out_of_memory
+from napari_mpt_deblur.networks.guard import free_memory, is_out_of_memory
 from napari_mpt_deblur.restoration.planes import PlaneGroup, PlanePixels, ReducedPixels
 from napari_mpt_deblur.restoration.runner import Finish, NotFiniteError, Runner
 from napari_mpt_deblur.restoration.settings import Settings

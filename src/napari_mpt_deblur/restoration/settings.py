@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from napari_mpt_deblur.errors import ParameterError
 from napari_mpt_deblur.networks.build import NetworkConfig
@@ -23,6 +23,14 @@ _SMALL_SAMPLES = (4, 16)  # of the size rule itself, where memory does not suffi
 _MAX_BATCH = 64
 
 
+class Asked(NamedTuple):
+    """What the user chose of them; None leaves it to the engine."""
+
+    tile_px: int | tuple[int, int] | None = None
+    batch: int | None = None
+    max_pixels: int | None = None
+
+
 @dataclass(frozen=True)
 class Settings:
     """Device, precision, tile and batch of a run.
@@ -38,14 +46,17 @@ class Settings:
         Side of the tiles, or height and width; None chooses.
     batch : int or None
         Tiles in one forward pass; None chooses.
+    asked : Asked
+        What the last three are to be where memory suffices: on another device they are tried anew.
     """
 
     network: NetworkConfig
     device: str
     precision: str
     max_pixels: int
-    tile_px: int | tuple[int, int] | None = None
-    batch: int | None = None
+    tile_px: int | tuple[int, int] | None
+    batch: int | None
+    asked: Asked
 
     @classmethod
     def of(
@@ -60,7 +71,7 @@ class Settings:
         """Settings for a device; `precision` may be "auto"."""
         precision = pick_precision(precision, device, network)
         most = tile_budget_px(network, device, precision) if max_pixels is None else max_pixels
-        return cls(network, device, precision, most, tile_px, batch)
+        return cls(network, device, precision, most, tile_px, batch, Asked(tile_px, batch, max_pixels))
 
     def plan(self, height: int, width: int) -> TilePlan:
         """The tiles of a plane."""
@@ -120,7 +131,7 @@ class Settings:
         if self.device == "cpu":
             return None
         precision = "float32" if self.precision == "float32" else "auto"  # what was asked to be exact stays so
-        return Settings.of(self.network, "cpu", precision), "moved to the CPU"
+        return Settings.of(self.network, "cpu", precision, *self.asked), "moved to the CPU"
 
     def _sampled_pixels(self, plan: TilePlan) -> int:
         if not self.network.pools_channels:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from napari_mpt_deblur.restoration import guard
+from napari_mpt_deblur.networks import guard
 
 
 def no_runtime_errors() -> AbstractContextManager[None]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,11 +21,9 @@ from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.contrastive import to_channels
 from napari_mpt_deblur.training.data import TrainingData
 from napari_mpt_deblur.training.events import Losses, Scores, Step
-from napari_mpt_deblur.training.objective import Batch, draw_kernels, objective
-from napari_mpt_deblur.training.state import BEST, LAST, read_run, write_state
+from napari_mpt_deblur.training.objective import Batch, draw_batch, objective
+from napari_mpt_deblur.training.state import BEST, LAST, read_best, read_run, write_state
 from napari_mpt_deblur.training.validation import validate
-
-_KINDS, _KERNELS = 3, 5  # streams of random numbers
 
 
 class Trainer:
@@ -118,14 +115,10 @@ class Trainer:
         FileError
             If the file cannot be written; what was there before stays.
         """
-        try:
-            self.last = scores = self.validate()
-        except DivergedError:
-            self._go_back()
-            raise
+        self.last = scores = self.validate()
         if self.best is None or scores.psnr > self.best.psnr:
-            self.best = scores
             self._export(self.best_path)
+            self.best = scores
         return scores
 
     def validate(self) -> Scores:
@@ -202,46 +195,37 @@ class Trainer:
         self.history = saved.history
         if config != self.config:
             self.history.append({"iterations": self.iteration, "config": config.to_dict()})
-        same_draw = all(
-            getattr(config, name) == getattr(self.config, name)
-            for name in ("simulation", "validation_pairs", "patch_px")  # what is held out leaves room for a patch
-        )
-        if same_draw and saved.pairs in (None, self._pairs()):  # elsewhere they were measured on other pairs
+        if self._validates_like(config, saved.pairs):
             for name, value in saved.scores.items():
                 setattr(self, name, value)
+            # of weights that were written after the state, by a process that was killed before the next
+            written = read_best(self.folder)
+            if written is not None and self._validates_like(written.config, written.pairs):
+                self.best = written.scores
         return True
+
+    def _validates_like(self, config: TrainingConfig, pairs: str | None) -> bool:
+        """Whether figures of that run were measured on the pairs that are held out now."""
+        names = ("simulation", "validation_pairs", "patch_px")  # what is held out leaves room for a patch
+        same_draw = all(getattr(config, name) == getattr(self.config, name) for name in names)
+        return same_draw and pairs in (None, self._pairs())
 
     def _pairs(self) -> str:
         return json.dumps(self.data.record.get("pairs"))
 
     def _batch(self, iteration: int) -> Batch:
-        config, data, contrast = self.config, self.data, self.config.contrast
-        kind = int(np.random.default_rng([config.seed, _KINDS, iteration]).integers(len(config.patch_px)))
-        drawn = (iteration * max(config.batch), config.batch[kind], config.patch_px[kind])
-        unlabelled = data.unlabelled if contrast.needs_unlabelled else None
-        extra = data.extra if contrast.needs_extra_pairs else None
-        return Batch(
-            self._to_network(data.train.batch(*drawn)),
-            self._to_network((unlabelled.batch(*drawn),))[0] if unlabelled else None,
-            self._to_network(extra.batch(*drawn)) if extra else None,
-            draw_kernels(contrast, config.batch[kind], np.random.default_rng([config.seed, _KERNELS, iteration])),
-        )
-
-    def _to_network(self, patches: Any) -> Any:
-        """On the device, with the network's channels."""
-        channels = self.config.network.in_channels
-        return tuple(to_channels(images, channels).contiguous().to(self.device) for images in patches)
+        return draw_batch(self.data, self.config, iteration, self.device)
 
     def _step(self, batch: Batch) -> Losses:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate_at(self.iteration)
         self.network.train()
         parts = objective(self._forward, batch, self.config.loss, self.config.contrast)
-        self._check(parts.total, "loss")
+        self._check(parts.total, "The loss is not finite", batch.images)
         self.optimizer.zero_grad(set_to_none=True)
         parts.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
-        self._check(norm, "gradient")
+        self._check(norm, "The gradient is not finite", batch.images)
         if self._good is None or (self.last is not None and self.last.iteration == self.iteration):
             self._good = copy.deepcopy(self._learnt())
         self.torn = True
@@ -261,17 +245,23 @@ class Trainer:
         self.average.eval()
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             restored: Tensor = self.average(to_channels(images, self.config.network.in_channels).to(self.device))
+        self._check(restored, "The network computes what is no number", (images,))
         return restored.float().cpu()
 
-    def _check(self, value: Tensor, name: str) -> None:
-        """Stops before the weights are touched, and goes back to good ones."""
-        if not torch.isfinite(value):
-            at = self.iteration
-            self._go_back()
-            raise DivergedError(
-                f"The {name} is not finite at iteration {at}; what was learnt until iteration {self.iteration} is "
-                "kept: go on with a lower learning rate."
-            )
+    def _check(self, value: Tensor, otherwise: str, images: Iterable[Tensor]) -> None:
+        """Stops before the weights are touched, and goes back to good ones; says what is at fault."""
+        if torch.isfinite(value).all():
+            return
+        at, has_stepped = self.iteration, self._good is not None
+        self._go_back()
+        if not all(torch.isfinite(each).all() for each in images):
+            remedy = "the images hold what is no number there; leave those out"
+        elif has_stepped:
+            remedy = "go on with a lower learning rate"
+        else:
+            remedy = "the weights that it begins with are at fault, not the learning rate; begin anew from others"
+        kept = f"; what was learnt until iteration {self.iteration} is kept" if has_stepped else ", before any step"
+        raise DivergedError(f"{otherwise} at iteration {at}{kept}: {remedy}.")
 
     def _learnt(self) -> dict[str, Any]:
         return {

@@ -1,20 +1,28 @@
-"""What one step minimises: the pixel loss of the pairs, and the contrastive part that the method adds."""
+"""What one step sees and minimises: the pixel loss of the pairs, and the contrastive part that the method adds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_mpt_deblur.training.config import ContrastConfig
-from napari_mpt_deblur.training.contrastive import Terms, combine, extra_term, negative_term, positive_term
-from napari_mpt_deblur.training.data import Patches
+from napari_mpt_deblur.training.config import ContrastConfig, TrainingConfig
+from napari_mpt_deblur.training.contrastive import (
+    Terms,
+    combine,
+    extra_term,
+    negative_term,
+    positive_term,
+    to_channels,
+)
+from napari_mpt_deblur.training.data import Patches, TrainingData
 from napari_mpt_deblur.training.events import Losses
 
+_KINDS, _KERNELS = 3, 5  # streams of random numbers
 _SMALLEST_MSE = 1e-6  # below, an image is restored: its root mean square has no slope to speak of
 
 Network = Callable[[Tensor], Tensor]
@@ -38,6 +46,11 @@ class Batch(NamedTuple):
     unlabelled: Tensor | None = None
     extra: Patches | None = None
     kernels_px: tuple[int, ...] = ()
+
+    @property
+    def images(self) -> tuple[Tensor, ...]:
+        """All of them."""
+        return (*self.pairs, *(() if self.unlabelled is None else (self.unlabelled,)), *(self.extra or ()))
 
 
 class Parts(NamedTuple):
@@ -93,6 +106,26 @@ def objective(network: Network, batch: Batch, loss: str, contrast: ContrastConfi
     part = combine(terms, extra_weight=contrast.extra_weight)
     total = pixel + contrast.beta * part
     return Parts(total, pixel, part, positive.mean(), negative.mean(), None if extra is None else extra.mean())
+
+
+def draw_batch(data: TrainingData, config: TrainingConfig, iteration: int, device: torch.device) -> Batch:
+    """What the step of an iteration, counted from 0, sees: on the device, with the network's channels."""
+
+    def given(patches: Sequence[Tensor]) -> Any:
+        channels = config.network.in_channels
+        return tuple(to_channels(images, channels).contiguous().to(device) for images in patches)
+
+    contrast = config.contrast
+    kind = int(np.random.default_rng([config.seed, _KINDS, iteration]).integers(len(config.patch_px)))
+    drawn = (iteration * max(config.batch), config.batch[kind], config.patch_px[kind])
+    unlabelled = data.unlabelled if contrast.needs_unlabelled else None
+    extra = data.extra if contrast.needs_extra_pairs else None
+    return Batch(
+        given(data.train.batch(*drawn)),
+        given((unlabelled.batch(*drawn),))[0] if unlabelled else None,
+        given(extra.batch(*drawn)) if extra else None,
+        draw_kernels(contrast, config.batch[kind], np.random.default_rng([config.seed, _KERNELS, iteration])),
+    )
 
 
 def draw_kernels(contrast: ContrastConfig, count: int, rng: np.random.Generator) -> tuple[int, ...]:

@@ -135,9 +135,13 @@ def _open_sharp(source: SharpImages, config: TrainingConfig, extra: bool) -> _Op
             raise TrainingError("There is no extra image to train on: name at least one.")
         return _Opened(DefocusPairs(images, config.simulation, config.seed + _EXTRA_SEED), (), record)
     if len(train) == 1 and not held:
-        images, validation = hold_out_planes(load_sharp_images(train, colours_together=together))
+        planes = load_sharp_images(train, colours_together=together)
+        images, validation = hold_out_planes(planes)
         data = synthetic_data(images, validation, config)
-        return _Opened(data.train, data.validation, record, nucleus_px=data.nucleus_px)
+        groups = [group for group, plane in enumerate(planes) if plane in images] or [0]  # a strip, of the only one
+        kept = [Area(0, group, 0, 0, *one.pixels.shape[-2:]) for group, one in zip(groups, images, strict=True)]
+        areas: dict[Hashable, list[Area]] = {_key(train[0]): kept}
+        return _Opened(data.train, data.validation, record, nucleus_px=data.nucleus_px, areas=areas)
     if not held:
         train, held = hold_out(train)
     shared = {_key(image) for image in train} & {_key(image) for image in held}
@@ -148,7 +152,7 @@ def _open_sharp(source: SharpImages, config: TrainingConfig, extra: bool) -> _Op
         raise TrainingError("Training needs at least two sharp images: one to train on and one to validate on.")
     images, validation = (load_sharp_images(side, colours_together=together) for side in (train, held))
     data = synthetic_data(images, validation, config)
-    areas: dict[Hashable, list[Area]] = {_key(image): [] for image in held}  # nothing of these is trained on
+    areas = {_key(image): [] for image in held}  # nothing of these is trained on
     return _Opened(data.train, data.validation, record, nucleus_px=data.nucleus_px, areas=areas)
 
 
@@ -190,11 +194,17 @@ def _open_unlabelled(
     taken: dict[Hashable, list[Area]],
 ) -> tuple[UnlabelledImages, dict[str, Any]]:
     """Of images that are validated on, too, only what is trained on."""
+    side = max(config.patch_px)
     fields = [Field.of(source, config.network.in_channels, rule) for source in sources]
     areas: list[Area] = []
     for number, (source, one) in enumerate(zip(sources, fields, strict=True)):
-        whole = whole_planes(number, one, max(config.patch_px))
+        whole = whole_planes(number, one, side)
         known = taken.get(_key(source))
+        if known and min(min(area.height, area.width) for area in known) < side:
+            raise TrainingError(
+                f"{one.name} is too small: what is not held out of it is smaller than a patch of {side} pixels; choose "
+                "a smaller patch, or other unlabelled images."
+            )
         areas += whole if known is None else [area._replace(field=number) for area in known]
     if not areas:
         raise TrainingError("All unlabelled images are held out for validation: name others.")

@@ -5,6 +5,7 @@ A run lives in its folder: whatever ends it, the same request goes on from there
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Generator
@@ -16,10 +17,10 @@ from napari_mpt_deblur.checkpoints import Model, find_model, load_model, read_he
 from napari_mpt_deblur.checkpoints.shapes import parameter_count
 from napari_mpt_deblur.errors import DivergedError, ParameterError, TrainingError
 from napari_mpt_deblur.images import Normalization
+from napari_mpt_deblur.networks.guard import free_memory
 from napari_mpt_deblur.networks.host_memory import kept_memory
 from napari_mpt_deblur.restoration import Deblurrer, Restored, pick_device
 from napari_mpt_deblur.restoration.devices import pick_precision
-from napari_mpt_deblur.restoration.guard import free_memory
 from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.estimate import estimate
 from napari_mpt_deblur.training.events import Estimate, Event, Finished, Preview, Stage, Started
@@ -29,7 +30,7 @@ from napari_mpt_deblur.training.logs import Log
 from napari_mpt_deblur.training.loop import Trainer
 from napari_mpt_deblur.training.opening import open_data
 from napari_mpt_deblur.training.request import TrainingRequest
-from napari_mpt_deblur.training.state import check_folder, forget_run, saved_iterations
+from napari_mpt_deblur.training.state import check_folder, check_start, forget_run, saved_iterations
 
 _SAVE_EVERY_S = 120.0
 Reason = Literal["done", "time", "stopped", "diverged"]
@@ -113,6 +114,8 @@ def _steps(request: TrainingRequest, stop: threading.Event) -> Run:
     if request.base is not None:
         yield Stage(f"Reading the model {request.base}...")
         start = load_model(request.base, "cpu")
+        if not request.restart:
+            check_start(request.folder, str(request.base), start.sha256)
     yield Stage("Reading the images...")
     data = open_data(request, request.config, start)
     yield Stage("Measuring the time of a step...")
@@ -125,8 +128,8 @@ def _steps(request: TrainingRequest, stop: threading.Event) -> Run:
             yield Stage(f"Going on at iteration {trainer.iteration}...")
         yield Stage("Measuring the figures to begin with...")
         before = trainer.begin()
-        left = 1 - trainer.iteration / config.iterations
-        expected = replace(expected, seconds=max(0.0, left) * expected.seconds)
+        left_s = max(0.0, 1 - trainer.iteration / config.iterations) * expected.seconds
+        expected = replace(expected, seconds=min(left_s, 60 * (request.minutes or math.inf)))
         yield Started(trainer.iteration, config.iterations, before, expected, data.notes, device, trainer.precision)
         with kept_memory():
             return (yield from _Drive(request, trainer, stop).run())

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from napari_mpt_deblur.errors import FileError, TrainingError
+from napari_mpt_deblur.checkpoints import read_header
+from napari_mpt_deblur.errors import DeblurError, FileError, TrainingError
 from napari_mpt_deblur.images.atomic import atomic_path, check_creatable, make_folder
 from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.events import Scores
@@ -132,6 +133,59 @@ def read_run(folder: Path, device: torch.device | str) -> SavedRun | None:
     except (ValueError, TypeError, AttributeError) as error:  # TrainingError is a ValueError
         raise damaged(folder) from error
     return SavedRun(config, history, scores, state.get("pairs"), state)
+
+
+def check_start(folder: Path, name: str, sha256: str) -> None:
+    """Find out whether a run that a folder holds began with the weights of this model.
+
+    Parameters
+    ----------
+    folder : Path
+    name, sha256 : str
+        Of the model.
+
+    Raises
+    ------
+    TrainingError
+        If it began with others: it would go on with what it learnt from these, and figures that belong to them.
+    """
+    saved = read_run(folder, "cpu")
+    if saved is None:
+        return
+    begun = next((entry for entry in saved.history if "started_from" in entry), None)
+    if begun is None or begun["started_from"] != sha256:
+        other = "random weights" if begun is None else f"another model ({begun.get('name')})"
+        raise TrainingError(
+            f"{folder} holds a run that began with {other}, not with {name}: start from that to go on with it, begin "
+            "anew (restart), or choose another folder."
+        )
+
+
+@dataclass(frozen=True)
+class BestWeights:
+    """What the best weights say of themselves.
+
+    Attributes
+    ----------
+    config : TrainingConfig
+    scores : Scores
+    pairs : str
+        As a state has them.
+    """
+
+    config: TrainingConfig
+    scores: Scores
+    pairs: str
+
+
+def read_best(folder: Path) -> BestWeights | None:
+    """The best weights of a folder; None where there are none, or none that tell their figures."""
+    try:
+        recipe = read_header(folder / BEST).config.training
+        scores, config = Scores(**recipe["figures"]["after"]), TrainingConfig.from_dict(recipe["config"])
+        return BestWeights(config, scores, json.dumps(recipe["data"].get("pairs")))
+    except (DeblurError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def saved_iterations(folder: Path) -> int | None:

@@ -15,7 +15,7 @@ from napari_mpt_deblur.widgets.estimator import quiet_steps
 from napari_mpt_deblur.widgets.stages import Failure, Stage, failure
 
 if TYPE_CHECKING:
-    from napari_mpt_deblur.checkpoints import ModelInfo
+    from napari_mpt_deblur.checkpoints import Model, ModelInfo
     from napari_mpt_deblur.restoration import Deblurrer, Progress, Restored
 
 
@@ -123,11 +123,10 @@ def import_steps(request: ImportRequest) -> Generator[Stage, None, Path | Failur
 def _prepare(request: DeblurRequest) -> Generator[Stage, None, tuple[Deblurrer, ImageView, dict[str, Any]]]:
     """The engine with the request's model, the image, and which parts of it."""
     yield Stage("Starting the engine...")
-    from napari_mpt_deblur.checkpoints import load_model
     from napari_mpt_deblur.restoration import Deblurrer
 
     yield Stage(f"Reading the model {request.model!r}...")
-    model = load_model(request.model, device=request.device)
+    model = _load(request.model, request.device)
     deblurrer = Deblurrer(model, device=request.device, precision=request.precision, tile_px=request.tile_px)
     view = ImageView.of(
         request.data,
@@ -139,6 +138,25 @@ def _prepare(request: DeblurRequest) -> Generator[Stage, None, tuple[Deblurrer, 
     if request.plane_index is not None:
         planes = tuple(plane for plane in view.planes if plane.index == request.plane_index)
     return deblurrer, view, {"planes": planes, "region": request.region_px}
+
+
+_newest: dict[tuple[Any, ...], Model] = {}  # one at most
+
+
+def _load(name: str, device: str) -> Model:
+    """A model; the newest is kept, since an estimate follows every change of the panel, until its file is another."""
+    from napari_mpt_deblur.checkpoints import find_model, load_model
+
+    path = find_model(name)
+    state = path.stat()
+    key = (path, device, state.st_ino, state.st_size, state.st_mtime_ns)
+    model = _newest.get(key)
+    if model is None:
+        _newest.clear()  # before the next takes memory
+        model = load_model(name, device=device)
+        if not model.notes:  # of a device that was full
+            _newest[key] = model
+    return model
 
 
 def _warm_up(models: tuple[ModelInfo, ...]) -> None:

@@ -131,6 +131,7 @@ class TrainWidget(Panel):
     def _connect(self, controller: TrainController) -> None:
         self.form.image_chosen.connect(controller.choose_layer)
         self.form.changed.connect(controller.estimate)
+        self._go_on.clicked.connect(controller.estimate)
         self.form.base_opened.connect(controller.survey)  # models may have been added since
         self._train.clicked.connect(self._start)
         self._pause.clicked.connect(controller.toggle_pause)

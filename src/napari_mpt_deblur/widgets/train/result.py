@@ -68,12 +68,19 @@ def compared_layer(source: Image, restored: Restored, request: TrainRequest, whe
     return result_layer(source, restored, request.whole_plane, f"{request.whole_plane.source_name} {when} training")
 
 
-def describe_outlook(estimate: Estimate, request: TrainRequest) -> str:
-    """What a run will take, for people."""
+def describe_outlook(estimate: Estimate, request: TrainRequest, earlier: EarlierRun | None = None) -> str:
+    """What a run will take, for people; of one that is gone on with, what is left of it."""
     memory = _describe_bytes(estimate.memory_bytes)
-    if request.minutes is not None:
-        steps = max(1, round(60 * request.minutes / (estimate.seconds / request.config.iterations)))  # as the engine
-        return f"In {request.minutes:g} min there is time for about {steps} iterations; they take {memory} of memory."
+    each_s = estimate.seconds / request.config.iterations
+    fitting = None if request.minutes is None else max(1, round(60 * request.minutes / each_s))  # as the engine
+    if earlier is not None and request.go_on:
+        iterations = request.config.iterations if fitting is None else earlier.iterations
+        left = max(0, iterations - earlier.iteration)
+        if fitting is None or fitting >= left:
+            what = f"The {left} iterations that are left take {describe_seconds(left * each_s)}"
+            return f"{what} and {memory} of memory." if left else "Nothing is left to train; its figures are shown."
+    if fitting is not None:
+        return f"In {request.minutes:g} min there is time for about {fitting} iterations; they take {memory} of memory."
     each = f"{estimate.seconds_per_step:.2g} s an iteration"
     return f"Takes {describe_seconds(estimate.seconds)} ({each}) and {memory} of memory."
 
@@ -164,7 +171,7 @@ class Estimates:
 
     def show_estimate(self, request: TrainRequest, outlook: Outlook) -> None:
         earlier = describe_earlier(outlook.earlier, request.config.iterations if request.minutes is None else None)
-        self.view.show_outlook(describe_outlook(outlook.estimate, request), earlier)
+        self.view.show_outlook(describe_outlook(outlook.estimate, request, outlook.earlier), earlier)
 
     def describe_error(self, error: Exception) -> str:
         from napari_mpt_deblur.widgets.train.job import training_failure
