@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from napari_mpt_deblur.checkpoints import Model
-from napari_mpt_deblur.restoration import Deblurrer, Estimate, host_memory, pace
+from napari_mpt_deblur.networks import host_memory
+from napari_mpt_deblur.restoration import Deblurrer, Estimate, pace
 from napari_mpt_deblur.restoration.runner import Finish, Runner
 
 
