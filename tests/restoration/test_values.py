@@ -113,7 +113,11 @@ def test_colours_are_restored_one_by_one_and_alpha_is_kept(samples: int, scene: 
     image = np.moveaxis(scene(samples, 70, 80) / 4, 0, -1).astype(np.uint8)
     restored = restore(image, "YXS").array
     for colour in range(3):
-        np.testing.assert_array_equal(restored[..., colour], restore(np.ascontiguousarray(image[..., colour])).array)
+        alone = restore(np.ascontiguousarray(image[..., colour])).array
+        # three at once may lie on the other side of a half by the last digit of float32
+        differ = restored[..., colour] != alone
+        assert differ.mean() < 0.001
+        np.testing.assert_allclose(restored[..., colour], alone, rtol=0, atol=1)
     np.testing.assert_array_equal(restored[..., 3:], image[..., 3:])
 
 
