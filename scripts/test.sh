@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install, then check everything: style, types, import contracts, the viewer in real windows (on a virtual
-# display, which pytest-xvfb starts), then all other tests.
+# Install, then check everything: style, types, import contracts and tests, those of the viewer in real windows (on
+# virtual displays, which pytest-xvfb starts).
 source "$(dirname "$0")/setup.sh"
 install_system_packages
 install all,test
@@ -12,6 +12,6 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports --no-logo
-# all cores, each of which begins with files of its own and makes what their tests share once
-QT_QPA_PLATFORM=xcb pytest -q -n auto --dist worksteal -m "not slow" tests/gui
-QT_QPA_PLATFORM=offscreen pytest -q -n auto --dist worksteal --ignore tests/gui
+# the viewer in real windows, on a virtual display; all cores, each of which begins with files of its own and makes what
+# their tests share once
+QT_QPA_PLATFORM=xcb pytest -q -n auto --dist worksteal -m "not slow"

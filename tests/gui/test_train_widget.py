@@ -472,7 +472,7 @@ def test_nothing_is_clipped_at_the_usual_width_and_height(desk, cells):
 
 def test_the_event_loop_stays_live(desk, cells):
     desk.viewer.add_image(cells, name="cells")
-    desk.iterations(60)
+    desk.iterations(25)
     desk.wait_outlook()
     desk.panel._train.click()
     with GapMeter() as gaps:

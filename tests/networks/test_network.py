@@ -125,14 +125,15 @@ def test_float64_refines_float32() -> None:
     torch.testing.assert_close(single.double(), double, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("numbers", [1, 2**12, 2**16])
+VARIANTS = (
+    {},
+    {"window_attention": "cosine", "channel_attention": "literal"},
+    {"fefn_join": "concatenate", "fefn_shortcut": "x2", "np_conv": False},
+)
+
+
 @pytest.mark.parametrize(
-    "variant",
-    [
-        {},
-        {"window_attention": "cosine", "channel_attention": "literal"},
-        {"fefn_join": "concatenate", "fefn_shortcut": "x2", "np_conv": False},
-    ],
+    ("variant", "numbers"), [(VARIANTS[0], 1), *((each, numbers) for each in VARIANTS for numbers in (2**12, 2**16))]
 )
 def test_without_gradients_it_computes_the_same(variant: dict, numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """By strips of few rows or many, and by attention that is fused, where training needs the parts."""
