@@ -14,6 +14,8 @@ from napari.utils.notifications import notification_manager
 from npe2 import PluginManifest
 from qtpy.QtCore import QThreadPool
 
+from napari_mpt_deblur.widgets import estimator
+
 PATIENCE_MS = 60_000  # machines that run tests are busy
 
 
@@ -81,6 +83,7 @@ class Desk:
 @pytest.fixture
 def make_desk(make_napari_viewer, qtbot, model_folder, monkeypatch) -> Iterator[Callable[..., Desk]]:
     monkeypatch.setenv("MPT_DEBLUR_MODELS", str(model_folder))
+    monkeypatch.setattr(estimator, "_QUIET_S", 0.05)  # nobody types here
     notification_manager.records.clear()
     show = os.environ.get("QT_QPA_PLATFORM") != "offscreen"  # a real window where there is a screen
     yield lambda: Desk(make_napari_viewer(show=show), qtbot)
