@@ -4,10 +4,12 @@ import platform
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 
 import pytest
+import torch
 
-from napari_mpt_deblur.networks import host_memory
+from napari_mpt_deblur.networks import MPT, MPTConfig, host_memory
 from napari_mpt_deblur.networks.host_memory import kept_memory
 
 _PROGRAM = """
@@ -108,3 +110,15 @@ def test_a_forgotten_run_may_end_while_another_begins(monkeypatch):
     thread.join(timeout=10)
     assert done
     assert not thread.is_alive()
+
+
+def test_a_pass_without_gradients_keeps_memory_by_itself():
+    network = MPT(MPTConfig.tiny(in_channels=1))
+    runs = []
+    network.output.register_forward_hook(lambda *_: runs.append(host_memory._runs))
+    image = torch.rand(1, 1, 64, 64)
+    for context in (torch.no_grad(), torch.inference_mode(), nullcontext()):
+        with context:
+            network(image)
+    assert runs == [1, 1, 0]
+    assert host_memory._runs == 0

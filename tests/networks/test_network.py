@@ -108,6 +108,17 @@ def test_training_works_after_inference_mode() -> None:
     assert not missing
 
 
+def test_the_image_has_its_gradient_where_weights_have_none() -> None:
+    gradients = []
+    for trains in (True, False):
+        network = lively().requires_grad_(trains)
+        image = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        network(image).square().mean().backward()
+        gradients.append(image.grad)
+    assert gradients[0].any()
+    torch.testing.assert_close(gradients[1], gradients[0])
+
+
 def test_every_parameter_matters() -> None:
     network = lively()
     network(torch.rand(1, 1, 64, 64)).square().mean().backward()
@@ -136,7 +147,7 @@ VARIANTS = (
     ("variant", "numbers"), [(VARIANTS[0], 1), *((each, numbers) for each in VARIANTS for numbers in (2**12, 2**16))]
 )
 def test_without_gradients_it_computes_the_same(variant: dict, numbers: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By strips of few rows or many, and by attention that is fused, where training needs the parts."""
+    """By strips of few rows or many, and by fused attention or row by row, where training needs the parts."""
     network = lively(replace(TINY, **variant)).double()
     image = torch.rand(2, 1, 64, 128, dtype=torch.float64)
     expected = network(image).detach()

@@ -111,14 +111,14 @@ def test_intensities_stay_comparable_across_planes(scene: Callable, restore: Cal
 @pytest.mark.parametrize("samples", [3, 4])
 def test_colours_are_restored_one_by_one_and_alpha_is_kept(samples: int, scene: Callable, restore: Callable) -> None:
     image = np.moveaxis(scene(samples, 70, 80) / 4, 0, -1).astype(np.uint8)
-    restored = restore(image, "YXS").array
+    restored = restore(image, "YXS", dtype="float32").array
     for colour in range(3):
-        alone = restore(np.ascontiguousarray(image[..., colour])).array
-        # three at once may lie on the other side of a half by the last digit of float32
-        differ = restored[..., colour] != alone
-        assert differ.mean() < 0.001
-        np.testing.assert_allclose(restored[..., colour], alone, rtol=0, atol=1)
-    np.testing.assert_array_equal(restored[..., 3:], image[..., 3:])
+        alone = restore(np.ascontiguousarray(image[..., colour]), dtype="float32").array
+        np.testing.assert_allclose(
+            restored[..., colour], alone, rtol=0, atol=1e-3
+        )  # three at once add up in another order
+    for result in (restored, restore(image, "YXS").array):
+        np.testing.assert_array_equal(result[..., 3:], image[..., 3:])
 
 
 def test_a_colour_model_takes_colours_together_and_grey_as_grey(

@@ -366,8 +366,10 @@ def test_a_run_that_began_with_another_model_is_not_gone_on_with(tmp_path, layer
     before = (tmp_path / "run" / "state.pt").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(session, "open_data", None)  # no time is spent
-        with pytest.raises(TrainingError, match=r"began with another model \(base\), not with .*last.*begin anew"):
+        with pytest.raises(TrainingError, match=r"began with the model base, not with .*last.*begin anew"):
             drive(other)
+        with pytest.raises(TrainingError, match=r"began with the model base, not with random weights"):
+            drive(replace(first, base=None))
     assert (tmp_path / "run" / "state.pt").read_bytes() == before
     assert drive(first)[1].reason == "done"
     assert drive(replace(other, restart=True))[1].reason == "done"

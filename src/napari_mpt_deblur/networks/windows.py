@@ -113,7 +113,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, windows: Win
         Of the queries' shape.
     """
     query, key, bias = (x.to(value.dtype) for x in (query, key, bias))
-    if value.device.type == "cpu" and torch.is_grad_enabled() and bias.requires_grad:
+    wanted = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value, bias))
+    if value.device.type == "cpu" and wanted:
         # there, fused attention knows no gradient of the bias and falls back to something slower than this
         return _Attend.apply(query, key, value, bias, windows, scale)
     if value.device.type == "cpu" and value.dtype.itemsize >= 4 and windows.patches == 1 and not torch.jit.is_tracing():

@@ -100,7 +100,7 @@ class Trainer:
         return self._step(self._batch(self.iteration))
 
     def begin(self) -> Scores:
-        """The figures that the run begins with, measured where they are not known."""
+        """The figures that the run begins with, measured where they are not known; raises as `validate`."""
         if self.before is None:
             self.before = self.validate()
         return self.before
@@ -111,7 +111,7 @@ class Trainer:
         Raises
         ------
         DivergedError
-            If what they compute is not finite; the trainer goes back as `step` has it.
+            As `validate`.
         FileError
             If the file cannot be written; what was there before stays.
         """
@@ -122,7 +122,13 @@ class Trainer:
         return scores
 
     def validate(self) -> Scores:
-        """PSNR (dB) and SSIM of the averaged weights on the held-out pairs, and of the blurred ones."""
+        """PSNR (dB) and SSIM of the averaged weights on the held-out pairs, and of the blurred ones.
+
+        Raises
+        ------
+        DivergedError
+            If what they compute is not finite; the trainer goes back as `step` has it.
+        """
         return validate(self._forward_average, self.data.validation, self.config.network, self.iteration)
 
     @property
@@ -206,7 +212,7 @@ class Trainer:
 
     def _validates_like(self, config: TrainingConfig, pairs: str | None) -> bool:
         """Whether figures of that run were measured on the pairs that are held out now."""
-        names = ("simulation", "validation_pairs", "patch_px")  # what is held out leaves room for a patch
+        names = ("network", "simulation", "validation_pairs", "patch_px")  # what is held out leaves room for a patch
         same_draw = all(getattr(config, name) == getattr(self.config, name) for name in names)
         return same_draw and pairs in (None, self._pairs())
 
@@ -260,7 +266,7 @@ class Trainer:
             remedy = "go on with a lower learning rate"
         else:
             remedy = "the weights that it begins with are at fault, not the learning rate; begin anew from others"
-        kept = f"; what was learnt until iteration {self.iteration} is kept" if has_stepped else ", before any step"
+        kept = f"; what was learnt until iteration {self.iteration} is kept" if has_stepped else ", before a step of it"
         raise DivergedError(f"{otherwise} at iteration {at}{kept}: {remedy}.")
 
     def _learnt(self) -> dict[str, Any]:

@@ -114,17 +114,17 @@ def _steps(request: TrainingRequest, stop: threading.Event) -> Run:
     if request.base is not None:
         yield Stage(f"Reading the model {request.base}...")
         start = load_model(request.base, "cpu")
-        if not request.restart:
-            check_start(request.folder, str(request.base), start.sha256)
+    if not request.restart:
+        check_start(request.folder, None if start is None else (str(request.base), start.sha256))
     yield Stage("Reading the images...")
     data = open_data(request, request.config, start)
     yield Stage("Measuring the time of a step...")
     config, expected = _fitted(request, device)
     trainer = Trainer(config, request.folder, data, device, start)
     with sole_run(request.folder):
-        if request.restart:
-            forget_run(request.folder)
-        elif trainer.resume() and trainer.iteration:
+        if request.restart or not trainer.resume():
+            forget_run(request.folder)  # without a state, too: weights that lie there are another run's
+        elif trainer.iteration:
             yield Stage(f"Going on at iteration {trainer.iteration}...")
         yield Stage("Measuring the figures to begin with...")
         before = trainer.begin()

@@ -135,29 +135,30 @@ def read_run(folder: Path, device: torch.device | str) -> SavedRun | None:
     return SavedRun(config, history, scores, state.get("pairs"), state)
 
 
-def check_start(folder: Path, name: str, sha256: str) -> None:
-    """Find out whether a run that a folder holds began with the weights of this model.
+def check_start(folder: Path, model: tuple[str, str] | None) -> None:
+    """Find out whether a run that a folder holds began with the weights of this model, or with random ones.
 
     Parameters
     ----------
     folder : Path
-    name, sha256 : str
-        Of the model.
+    model : tuple of str, optional
+        Its name and its sha256; None for random weights.
 
     Raises
     ------
     TrainingError
-        If it began with others: it would go on with what it learnt from these, and figures that belong to them.
+        If it began with others: it would go on with what it learnt from these, figures that belong to them, and
+        another rule for grey levels.
     """
     saved = read_run(folder, "cpu")
     if saved is None:
         return
     begun = next((entry for entry in saved.history if "started_from" in entry), None)
-    if begun is None or begun["started_from"] != sha256:
-        other = "random weights" if begun is None else f"another model ({begun.get('name')})"
+    if (begun and begun["started_from"]) != (model and model[1]):
+        known = f"the model {begun.get('name')}" if begun else "random weights"
         raise TrainingError(
-            f"{folder} holds a run that began with {other}, not with {name}: start from that to go on with it, begin "
-            "anew (restart), or choose another folder."
+            f"{folder} holds a run that began with {known}, not with {model[0] if model else 'random weights'}: start "
+            "from that to go on with it, begin anew (restart), or choose another folder."
         )
 
 
