@@ -16,6 +16,7 @@ from napari_mpt_deblur.networks import (
     IntraScaleChannelAttention,
     MPTConfig,
     strips,
+    windows,
 )
 
 
@@ -89,8 +90,12 @@ def test_keys_and_values_are_never_repeated(scale: float, shift: bool, monkeypat
     assert math.prod(key) == x.numel() * scale**2  # one key for each pixel of the down-scaled map, and no more
 
 
+@pytest.mark.parametrize(("together", "turns"), [(1, [1] * 16), (150, [3, 3, 3, 3, 3, 1])])
 @pytest.mark.parametrize("shift", [False, True])
-def test_at_full_scale_scores_are_those_of_one_row_of_windows(shift: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_full_scale_scores_are_those_of_some_rows_of_windows(
+    shift: bool, together: int, turns: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(windows, "_TOGETHER", together)
     shapes = []
 
     def spy(bias, query, key, **kwargs):
@@ -101,8 +106,9 @@ def test_at_full_scale_scores_are_those_of_one_row_of_windows(shift: bool, monke
     monkeypatch.setattr(torch, "baddbmm", spy)
     with torch.no_grad():
         CrossScaleWindowAttention(8, 2, 1, 4, shift)(torch.randn(2, 8, 64, 96))
-    windows = 2 * 96 // 4  # of a row, by head
-    assert shapes == [((windows, 16, 16), (windows, 16, 4), (windows, 4, 16))] * (2 * 64 // 4)
+    of_row = 2 * 96 // 4  # windows, by head
+    counts = [rows * of_row for rows in turns] * 2  # images
+    assert shapes == [((count, 16, 16), (count, 16, 4), (count, 4, 16)) for count in counts]
 
 
 class WideMaps(TorchDispatchMode):

@@ -152,7 +152,8 @@ def test_without_gradients_it_computes_the_same(variant: dict, numbers: int, mon
     image = torch.rand(2, 1, 64, 128, dtype=torch.float64)
     expected = network(image).detach()
     monkeypatch.setattr(strips, "_STRIP_NUMBERS", numbers)
-    for context in (torch.no_grad(), torch.inference_mode()):
+    for context, together in ((torch.no_grad(), 1), (torch.inference_mode(), 200)):
+        monkeypatch.setattr(windows, "_TOGETHER", together)
         with context:
             torch.testing.assert_close(network(image), expected, rtol=0, atol=1e-12)
 

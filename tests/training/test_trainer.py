@@ -221,15 +221,11 @@ def test_a_loss_that_is_no_number_from_the_first_step_on_is_not_the_learning_rat
     trainer._batch = lambda _: batch
     with torch.no_grad():
         trainer.network.output.weight.fill_(torch.nan)
-    with pytest.raises(
-        DivergedError, match="before a step of it: the weights that it begins with are at fault, not"
-    ):
+    with pytest.raises(DivergedError, match="before a step of it: the weights that it begins with are at fault, not"):
         trainer.step()
     with torch.no_grad():
         trainer.average.output.weight.fill_(torch.nan)
-    with pytest.raises(
-        DivergedError, match="no number at iteration 0, before a step of it: the weights that it"
-    ):
+    with pytest.raises(DivergedError, match="no number at iteration 0, before a step of it: the weights that it"):
         trainer.begin()
 
 

@@ -13,6 +13,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+_TOGETHER = 128  # windows, times heads, whose scores stay in the processor's cache (2 MB at M = 8)
 _MASKED = -1e4  # exp() of it, and of twice it, is exactly 0 (not a slow subnormal), and half precision can hold them
 
 
@@ -131,22 +132,25 @@ def attend(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, windows: Win
 
 
 def _attend_by_rows(query: Tensor, key: Tensor, value: Tensor, bias: Tensor, windows: Windows, scale: float) -> Tensor:
-    """`attend`, one row of windows after the other, whose scores stay in the cache.
+    """`attend`, some rows of windows after the other, whose scores stay in the cache.
 
     For as many queries as keys; fused attention wants more queries for each key, and is slower here on processors.
     """
-    (_, rows, columns), heads = _grid(query, windows), len(bias)
-    q, k, v = (each.unflatten(0, (-1, columns)) for each in _cut(query, key, value, windows))
-    bias = bias[:, None].expand(1, 2, columns, -1, windows.patches**2, -1, -1).clone()
-    windows.mask_(bias)  # of any row but the last, and of that
-    any_row, last_row = bias.flatten(2, 4)[0]  # each (columns heads, M^2, M^2)
-    out = torch.empty_like(q)  # (N rows, columns, M^2, C)
-    for i, row in enumerate(zip(q, k, v, strict=True)):
-        of_row = last_row if (i + 1) % rows == 0 else any_row
-        row_q, row_k, row_v = (_by_head(each, heads) for each in row)
-        scores = torch.baddbmm(of_row, row_q, row_k.mT, alpha=scale)
-        weights = torch.softmax(scores, -1, out=scores)
-        out[i] = _by_token(torch.bmm(weights, row_v), heads).flatten(-2)
+    (n, rows, columns), heads = _grid(query, windows), len(bias)
+    q, k, v = (each.unflatten(0, (n, rows, columns)) for each in _cut(query, key, value, windows))
+    most = min(rows, max(1, _TOGETHER // (columns * heads)))
+    bias = bias[:, None].expand(1, most + 1, columns, -1, 1, -1, -1).clone()
+    windows.mask_(bias)  # the last row of windows has a mask of its own
+    bias = bias.flatten(2, 4)[0]  # (rows, columns heads, M^2, M^2)
+    out = torch.empty_like(q)  # (N, rows, columns, M^2, C)
+    for image in range(n):
+        for first in range(0, rows, most):
+            place = image, slice(first, min(first + most, rows))
+            row_q, row_k, row_v = (_by_head(each[place].flatten(0, 1), heads) for each in (q, k, v))
+            taken = slice(-(place[1].stop - first), None) if place[1].stop == rows else slice(most)
+            scores = torch.baddbmm(bias[taken].flatten(0, 1), row_q, row_k.mT, alpha=scale)
+            weights = torch.softmax(scores, -1, out=scores)
+            out[place] = _by_token(torch.bmm(weights, row_v), heads).flatten(-2).unflatten(0, (-1, columns))
     return windows.join(out, query.shape)
 
 
