@@ -13,7 +13,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-_TOGETHER = 128  # windows, times heads, whose scores stay in the processor's cache (2 MB at M = 8)
+_TOGETHER = 256  # windows, times heads, whose scores stay in the processor's cache (4 MB at M = 8)
 _MASKED = -1e4  # exp() of it, and of twice it, is exactly 0 (not a slow subnormal), and half precision can hold them
 
 
