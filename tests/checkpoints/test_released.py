@@ -27,9 +27,9 @@ def random_image(channels: int, height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).random((channels, height, width))
 
 
-def plain_result(state: Mapping[str, np.ndarray], image: np.ndarray) -> np.ndarray:
+def plain_result(state: Mapping[str, np.ndarray], image: np.ndarray, window: int = SMALL["window"]) -> np.ndarray:
     exact = {name: values.astype(np.float64) for name, values in state.items()}
-    return plain.mpt(image, exact.__getitem__, SMALL["heads"], SMALL["scales"], SMALL["window"])
+    return plain.mpt(image, exact.__getitem__, SMALL["heads"], SMALL["scales"], window)
 
 
 def result(network: MPT, image: np.ndarray, dtype: torch.dtype) -> np.ndarray:
@@ -47,10 +47,21 @@ def imported(state: Mapping[str, np.ndarray], **told: Any) -> MPT:
     return network
 
 
-@pytest.mark.parametrize(("channels", "height", "width"), [(1, 128, 128), (3, 64, 192)])
-def test_released_arithmetic(channels: int, height: int, width: int) -> None:
-    state, image = plain.random_state(channels, seed=channels, **SMALL), random_image(channels, height, width)
-    expected = plain_result(state, image)
+@pytest.mark.parametrize(
+    ("channels", "height", "width", "window"),
+    [
+        (1, 128, 128, 4),
+        (3, 64, 192, 4),
+        (1, 256, 256, 8),  # windows as published
+        (3, 128, 384, 8),
+        pytest.param(1, 128, 384, 8, marks=pytest.mark.slow),
+        pytest.param(3, 256, 256, 8, marks=pytest.mark.slow),
+    ],
+)
+def test_released_arithmetic(channels: int, height: int, width: int, window: int) -> None:
+    state = plain.random_state(channels, seed=channels, **SMALL | {"window": window})
+    image = random_image(channels, height, width)
+    expected = plain_result(state, image, window)
     assert np.abs(expected - image).max() > 0.1
     network = imported(state, scales=SMALL["scales"])
     np.testing.assert_allclose(result(network, image, torch.float32), expected, rtol=0, atol=1e-5)

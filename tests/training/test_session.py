@@ -378,6 +378,18 @@ def test_a_run_that_began_with_another_model_is_not_gone_on_with(tmp_path, layer
         drive(replace(first, folder=tmp_path / "random"))
 
 
+def test_weights_that_lie_without_a_state_are_not_taken_for_this_runs(tmp_path, layer, monkeypatch):
+    request = ask(tmp_path / "run", OpenLayer(layer))
+    drive(request)
+    (tmp_path / "run" / "state.pt").unlink()  # as the message about a damaged one says
+    begin, found = Trainer.begin, []
+    monkeypatch.setattr(
+        Trainer, "begin", lambda self: found.append(list((tmp_path / "run").glob("*.safe*"))) or begin(self)
+    )
+    assert drive(request)[1].reason == "done"
+    assert found[0] == []
+
+
 def test_two_runs_in_one_folder_do_not_meet(tmp_path, layer, monkeypatch):
     request = ask(tmp_path / "run", OpenLayer(layer))
     first = train(request)

@@ -215,17 +215,17 @@ def test_a_loss_that_is_no_number_from_the_first_step_on_is_not_the_learning_rat
     batch = trainer._batch(0)
     trainer._batch = lambda _: batch._replace(unlabelled=torch.full_like(batch.unlabelled, torch.nan))
     with pytest.raises(
-        DivergedError, match="loss is not finite at iteration 0, before a step of it: the images hold what"
+        DivergedError, match="loss is not finite at iteration 0, before its first step: the images hold what"
     ):
         trainer.step()
     trainer._batch = lambda _: batch
     with torch.no_grad():
         trainer.network.output.weight.fill_(torch.nan)
-    with pytest.raises(DivergedError, match="before a step of it: the weights that it begins with are at fault, not"):
+    with pytest.raises(DivergedError, match="before its first step: the weights that it begins with are at fault, not"):
         trainer.step()
     with torch.no_grad():
         trainer.average.output.weight.fill_(torch.nan)
-    with pytest.raises(DivergedError, match="no number at iteration 0, before a step of it: the weights that it"):
+    with pytest.raises(DivergedError, match="no number at iteration 0, before its first step: the weights that it"):
         trainer.begin()
 
 

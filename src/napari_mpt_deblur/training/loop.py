@@ -266,8 +266,9 @@ class Trainer:
             remedy = "go on with a lower learning rate"
         else:
             remedy = "the weights that it begins with are at fault, not the learning rate; begin anew from others"
-        kept = f"; what was learnt until iteration {self.iteration} is kept" if has_stepped else ", before a step of it"
-        raise DivergedError(f"{otherwise} at iteration {at}{kept}: {remedy}.")
+        kept = f"; what was learnt until iteration {self.iteration} is kept"
+        since = kept if has_stepped else ", before its first step"
+        raise DivergedError(f"{otherwise} at iteration {at}{since}: {remedy}.")
 
     def _learnt(self) -> dict[str, Any]:
         return {
