@@ -64,10 +64,10 @@ def test_progress_by_tile_with_time_left(bench):
     bench.view.show_progress.assert_called_with(None, "Reading the model...")
     bench.now = 3.0
     bench.job.step()
-    bench.view.show_progress.assert_called_with(None, "Measuring intensities...")
+    bench.view.show_progress.assert_called_with(0.0, "Measuring intensities...")
     bench.now = 5.0
     bench.job.step()
-    bench.view.show_progress.assert_called_with(None, "Restoring tile 1 of 3...")
+    bench.view.show_progress.assert_called_with(0.0, "Restoring tile 1 of 3...")
     bench.now = 15.0
     bench.job.step()
     bench.view.show_progress.assert_called_with(pytest.approx(1 / 3), "Tile 1 of 3, about 20 s left")

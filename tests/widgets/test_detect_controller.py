@@ -243,7 +243,7 @@ def test_progress_says_where_it_is_and_how_long_it_takes(bench, pair):
     bench.view.show_progress.assert_called_with(None, "Reading the model...")
     bench.now = 3.0
     bench.job.step()
-    bench.view.show_progress.assert_called_with(None, "Detecting nuclei...")
+    bench.view.show_progress.assert_called_with(0.0, "Detecting nuclei...")
     bench.now = 13.0
     bench.job.step()
     bench.view.show_progress.assert_called_with(0.5, "Before: plane 1 of 2, about 10 s left")

@@ -50,9 +50,9 @@ class Panel(QWidget):
         """Show how far a run is: None for not known; an empty text ends it."""
         self._progress.setVisible(bool(text))
         if text:
+            self._status.setText(text)  # before the bar, which paints at once all that waits for it
             self._progress.setRange(0, 1000 if fraction is not None else 0)
             self._progress.setValue(round(1000 * (fraction or 0)))
-            self._status.setText(text)
 
     def show_message(self, text: str) -> None:
         """Say how a run ended, or what was saved."""

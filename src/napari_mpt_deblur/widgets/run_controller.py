@@ -212,7 +212,8 @@ class RunController(Generic[ViewT]):
             return
         if step.done == 0:
             run.steps_began_s = self._clock()
-            self._view.show_progress(None, self._describe_start(step))
+            # not as busy: that animation has the whole window drawn anew, thirty times a second
+            self._view.show_progress(0.0, self._describe_start(step))
             return
         left_s = (self._clock() - run.steps_began_s) / step.done * (step.total - step.done)
         text = f"{self._describe_step(step)}, {describe_seconds(left_s)} left"
