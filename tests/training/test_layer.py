@@ -1,5 +1,7 @@
 """Nothing but one image: where it is sharp, and what is done where it is not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
@@ -40,6 +42,12 @@ def test_the_sharp_part_of_an_image_is_the_sharp_side():
     blurred = Field.of(source("layer", half), 1).plane(0)[0][:, 150:]
     for region in found.train:
         assert np.abs(np.diff(region.pixels)).max() > 2 * np.abs(np.diff(blurred)).max()
+
+
+def test_how_wide_edges_are_is_said_in_words_where_they_are_too_narrow_to_tell():
+    found = _regions(_edges((144, 288)))
+    assert "edges are less than half a pixel wide" in replace(found, edge_px=0.04).note
+    assert "edges are about 1.3 pixels wide" in replace(found, edge_px=1.31).note
 
 
 def test_the_planes_in_focus_are_found_in_a_stack():

@@ -56,9 +56,10 @@ class Regions:
     def note(self) -> str:
         """For the user."""
         if self.sharp:
+            width = f"about {self.edge_px:.1f} pixels" if self.edge_px >= 0.5 else "less than half a pixel"
             return (
-                f"The sharp side is {len(self.train)} regions of the image whose edges are about {self.edge_px:.1f} "
-                "pixels wide; the blurred side is synthetic defocus of them."
+                f"The sharp side is {len(self.train)} regions of the image whose edges are {width} wide; the blurred "
+                "side is synthetic defocus of them."
             )
         if self.restored:
             return (
