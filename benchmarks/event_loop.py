@@ -78,6 +78,7 @@ def main() -> None:
     if options.alone:
         print(json.dumps({"seconds": _seconds_alone(stack, options.model)}))
         return
+
     import napari
     from qtpy.QtWidgets import QApplication
 
@@ -98,8 +99,20 @@ def main() -> None:
     print(f"deblurring, slider moving   {_deblur(panel, _gaps)}", flush=True)
     slider.stop()
     print(f"deblurring, untouched       {_deblur(panel, _gaps)}", flush=True)
+    _print_cost(panel, options)
+    _, panel = viewer.window.add_plugin_dock_widget("napari-mpt-deblur", "Detect nuclei")
+    while not panel.controller.is_ready:
+        QApplication.processEvents()
+        time.sleep(0.01)
+    panel.controller.detect()
+    print(f"detecting, untouched        {_gaps(while_true=lambda: panel.controller.is_running)}", flush=True)
+    viewer.close()
+
+
+def _print_cost(panel: DeblurWidget, options: argparse.Namespace) -> None:
+    """Of the viewer; without the meter of gaps, whose ticks are not the viewer's."""
     alone, costs = [_without_viewer(options)], []
-    for _ in range(options.rounds):  # without the meter, whose ticks are not the viewer's
+    for _ in range(options.rounds):
         began = time.perf_counter()
         _deblur(panel, _run_loop)
         seconds = time.perf_counter() - began
@@ -110,13 +123,6 @@ def main() -> None:
             flush=True,
         )
     print(f"cost of the viewer          {statistics.median(costs):+.0%} ({min(costs):+.0%} to {max(costs):+.0%})")
-    _, panel = viewer.window.add_plugin_dock_widget("napari-mpt-deblur", "Detect nuclei")
-    while not panel.controller.is_ready:
-        QApplication.processEvents()
-        time.sleep(0.01)
-    panel.controller.detect()
-    print(f"detecting, untouched        {_gaps(while_true=lambda: panel.controller.is_running)}", flush=True)
-    viewer.close()
 
 
 def _deblur(panel: DeblurWidget, wait: Callable[..., Waited]) -> Waited:
