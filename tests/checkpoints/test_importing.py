@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from oracle import released_plain as plain
 
 from napari_mpt_deblur import deblur, import_checkpoint, load_model
 from napari_mpt_deblur.checkpoints import available_models, foreign, library, read_header
-from napari_mpt_deblur.errors import DeblurError, FileError, ModelError, ParameterError
+from napari_mpt_deblur.errors import DeblurError, FileError, ModelError, OutOfMemoryError, ParameterError
 from napari_mpt_deblur.images import ImageView
 from napari_mpt_deblur.networks import MPTConfig
 from napari_mpt_deblur.restoration import Deblurrer
@@ -56,7 +57,14 @@ def plain_restored(channels: int, image: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "Network.", "module.Network."])
-@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"epoch": 3, "state_dict": state}])
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"epoch": 3, "state_dict": state},
+        lambda state: {"epoch": torch.tensor(3), "model": {"params": state}},
+    ],
+)
 def test_a_published_checkpoint_becomes_a_model(own: Path, tmp_path: Path, prefix: str, wrap: Callable) -> None:
     path = saved(tmp_path / "best.pth", wrap(published(3, prefix)))
     made = import_checkpoint(path, "theirs", scales=SCALES, licence="CC-BY-4.0")
@@ -72,6 +80,50 @@ def test_a_published_checkpoint_becomes_a_model(own: Path, tmp_path: Path, prefi
     with torch.inference_mode():
         found = model.network(torch.from_numpy(image[None]).float())[0].numpy()
     np.testing.assert_allclose(found, plain_restored(3, image), atol=1e-5)
+
+
+@pytest.mark.parametrize("place", ["optimizer", "optimizer_states"])
+def test_an_optimiser_may_lie_beside_the_weights(tmp_path: Path, place: str) -> None:
+    layer = torch.nn.Conv2d(1, 1, 3)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer(torch.rand(1, 1, 3, 3)).sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict() if place == "optimizer" else [optimizer.state_dict()]
+    path = saved(tmp_path / "a.ckpt", {"state_dict": published(1), "epoch": 3, place: state})
+    import_checkpoint(path, "a", scales=SCALES)
+    assert load_model("a", device="cpu").config.network.in_channels == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_other_precisions_and_their_tables(tmp_path: Path, dtype: torch.dtype) -> None:
+    weights = {name: values.to(dtype) for name, values in published(1).items()}
+    import_checkpoint(saved(tmp_path / "a.pth", weights), "a", scales=SCALES)
+    loaded = load_model("a", device="cpu").network.state_dict()
+    theirs = weights["encoder_level1.0.norm1.body.weight"].float()
+    torch.testing.assert_close(loaded["encoder.0.0.norm.weight"], theirs, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("settings", [{"scales": "abcd"}, {"scales": 5}, {"name": None}, {"name": 5}])
+def test_settings_of_other_types_are_refused(own: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
+    with pytest.raises(ParameterError):
+        import_checkpoint(saved(tmp_path / "a.pth", published(1)), **({"name": "a"} | settings))
+    assert not own.exists()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_too_little_memory_is_not_blamed_on_the_file(
+    own: Path, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    path = tmp_path / f"a{suffix}"
+    safetensors.torch.save_file(published(1), path) if suffix == ".safetensors" else saved(path, published(1))
+    monkeypatch.setattr(torch, "load", full)
+    monkeypatch.setattr(safetensors.torch, "load_file", full)
+    with pytest.raises(OutOfMemoryError, match="does not fit the memory"):
+        import_checkpoint(path, "a", scales=SCALES)
+    assert not own.exists()
 
 
 def test_colours_are_divided_by_255_and_clipped(tmp_path: Path) -> None:

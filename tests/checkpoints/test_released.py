@@ -77,13 +77,15 @@ def test_several_images_at_once() -> None:
         torch.testing.assert_close(network(images), one_by_one, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "Network.", "module.Network."])
+@pytest.mark.parametrize("prefix", ["", "module.", "Network.", "module.Network.", "net_g.", "_orig_mod.module."])
 def test_prefixes_of_wrappers_are_left_out(prefix: str) -> None:
     names = [f"{prefix}{name}" for name in plain.random_state(1, seed=0, **SMALL)]
     found = without_prefix(names)
     assert list(found.values()) == names
     assert is_released(list(found))
     assert not is_released([f"other.{name}" for name in found])
+    assert list(without_prefix([*names, "another"])) == [*names, "another"]
+    assert list(without_prefix([f"x{name}" for name in found])) == [f"x{name}" for name in found]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

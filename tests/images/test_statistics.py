@@ -75,10 +75,24 @@ def test_a_sample_is_close_and_always_the_same(lazy: bool) -> None:
     assert sampled.high[0] == pytest.approx(high, abs=40)
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float16, np.float32])
+@pytest.mark.parametrize("lazy", [False, True])
+def test_the_darkest_and_the_brightest_pixel_are_found_in_any_number_of_pixels(dtype: type, lazy: bool) -> None:
+    stack = np.full((90, 40, 48), 500, dtype)
+    stack[41, 13, 7], stack[88, 2, 3] = 60000, 3
+    if dtype != np.uint16:
+        stack[5], stack[41, 0, 0], stack[41, 0, 1] = np.nan, np.inf, -np.inf
+    data = pytest.importorskip("dask.array").from_array(stack, chunks=(1, 40, 48)) if lazy else stack
+    view = ImageView.of(data, "ZYX")
+    measured = measure_normalization(view, (0, 100), max_pixels=1000)
+    assert (measured.low, measured.high, measured.sampled) == ((3.0,), (60000.0,), False)
+    assert measure_normalization(view, "full", max_pixels=1000).high == (65535.0,)
+
+
 def test_a_sample_sees_every_column() -> None:
     # a step of the width, or one that shares a factor with it, would see some columns only
     image = np.tile(np.arange(64.0), (64, 1))
-    measured = measure_normalization(ImageView.of(image), (0, 100), max_pixels=1024)
+    measured = measure_normalization(ImageView.of(image), (1, 99), max_pixels=1024)
     assert measured.sampled
     assert (measured.low, measured.high) == ((0.0,), (63.0,))
 

@@ -23,12 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_mpt_deblur.errors import FileError, ModelError
+from napari_mpt_deblur.errors import FileError, ModelError, OutOfMemoryError
+from napari_mpt_deblur.networks.guard import is_out_of_memory
 
-_MAX_FILE_BYTES = 2**33
+_MAX_FILE_BYTES = 2**31  # the largest known here have 0.7 GB, with their optimiser's state
 _MAX_ENTRIES = 100_000
 _MAX_PICKLE_BYTES = 2**24  # names and shapes; the paper's network has 0.2 MB of them
-_MAX_DEPTH = 4
+_MAX_DEPTH = 8  # an optimiser's state beside the weights has 4
+_CHECKED_AT_ONCE = 2**22  # numbers
 _ZIP, _LEGACY = b"PK\x03\x04", (b"\x80", b"(", b"]", b"}", b"c")
 # bytes of a number in each kind of part
 _STORAGES = {"DoubleStorage": 8, "LongStorage": 8, "FloatStorage": 4, "IntStorage": 4, "HalfStorage": 2}
@@ -41,7 +43,7 @@ _TENSORS = {
     *(f"torch {kind}" for kind in _STORAGES),
 }
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_NESTED = ("params_ema", "params", "state_dict", "model_state_dict", "net", "network", "model")
+_NESTED = ("params_ema", "params", "state_dict", "model_state_dict", "net", "net_g", "network", "generator", "model")
 # these would name what the scan cannot see, or build what no state dict holds
 _FORBIDDEN_OPCODES = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID"}
 
@@ -191,6 +193,7 @@ def _load(path: Path, file_bytes: int) -> Any:
         # on the meta device a tensor takes no memory, whatever it says of its size
         content = torch.load(path, map_location="meta", weights_only=True)
     except Exception as error:  # of a hostile file, whatever
+        _raise_if_no_memory(error)
         raise ModelError("it is damaged, or holds more than tensors; download or copy it anew") from error
     total = 0
     for name, tensor in _tensors(content, 0, set()):
@@ -202,6 +205,7 @@ def _load(path: Path, file_bytes: int) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
+        _raise_if_no_memory(error)
         raise ModelError("it is damaged; download or copy it anew") from error
 
 
@@ -212,18 +216,24 @@ def _load_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)  # checks its header against the file's size
     except (SafetensorError, ValueError, KeyError, RuntimeError, MemoryError) as error:
+        _raise_if_no_memory(error)
         raise ModelError("it is not a whole safetensors file; download or copy it anew") from error
+
+
+def _raise_if_no_memory(error: Exception) -> None:
+    if is_out_of_memory(error):
+        raise OutOfMemoryError("Importing does not fit the memory: close other programs.") from error
 
 
 def _tensors(content: Any, depth: int, seen: set[int]) -> Iterable[tuple[str, Tensor]]:
     """All tensors within, those of a table or list that stands in several places once."""
-    if depth > _MAX_DEPTH:
-        raise ModelError("it is nested more deeply than any checkpoint")
     if isinstance(content, Tensor):
         yield "", content
         return
     if not isinstance(content, (Mapping, list, tuple, set)) or id(content) in seen:
         return
+    if depth > _MAX_DEPTH:
+        raise ModelError("it is nested more deeply than any checkpoint")
     seen.add(id(content))
     for name, value in content.items() if isinstance(content, Mapping) else (("", value) for value in content):
         yield from ((f"{name}.{inner}".strip("."), tensor) for inner, tensor in _tensors(value, depth + 1, seen))
@@ -232,10 +242,12 @@ def _tensors(content: Any, depth: int, seen: set[int]) -> Iterable[tuple[str, Te
 def _state_dict(content: Any) -> dict[str, Tensor]:
     """The table of tensors, where training scripts keep it."""
     for _ in range(_MAX_DEPTH):
-        if not isinstance(content, Mapping) or any(isinstance(value, Tensor) for value in content.values()):
+        tables = content if isinstance(content, Mapping) else {}
+        inner = next((tables[key] for key in _NESTED if isinstance(tables.get(key), Mapping)), None)
+        if inner is None:
             break
-        content = next((content[key] for key in _NESTED if isinstance(content.get(key), Mapping)), None)
-    if not isinstance(content, Mapping) or not content:
+        content = inner
+    if not isinstance(content, Mapping) or not any(isinstance(value, Tensor) for value in content.values()):
         raise ModelError("it holds no state dict (a table of names and tensors)")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, Tensor):
@@ -248,7 +260,7 @@ def _check_values(weights: Mapping[str, Tensor]) -> None:
         if values.dtype.is_floating_point:
             if values.dtype not in _FLOATS:
                 raise ModelError(f"its weights {name[:80]!r} are of type {values.dtype}, which is not read")
-            if not torch.isfinite(values).all():
+            if not all(torch.isfinite(part).all() for part in values.reshape(-1).split(_CHECKED_AT_ONCE)):
                 raise ModelError(f"its weights {name[:80]!r} are not finite; it is damaged")
         elif values.is_complex():
             raise ModelError(f"its weights {name[:80]!r} are complex numbers, which is not read")

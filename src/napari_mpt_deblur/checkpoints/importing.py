@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 
 from napari_mpt_deblur.checkpoints.config import ModelConfig
@@ -84,10 +85,11 @@ def import_checkpoint(
     """
     if intensities not in (None, *get_args(IntensityRange)):
         raise ParameterError(f"intensities must be full, minmax or percentiles; got {str(intensities)[:80]!r}.")
+    told = None if scales is None else _as_scales(scales)
     target = check_name(name, overwrite=overwrite)
     weights = read_foreign(path)
     try:
-        network = _network(weights, scales)
+        network = _network(weights, told)
     except ModelError as error:
         raise ModelError(f"Cannot import {path}: {str(error).rstrip('.')}.") from error
     channels = network.config.in_channels
@@ -104,10 +106,17 @@ def import_checkpoint(
     return save_model(target, network, config, overwrite=overwrite)
 
 
-def _network(weights: ForeignWeights, scales: Sequence[Sequence[float]] | None) -> Network:
+def _as_scales(scales: Sequence[Sequence[float]]) -> Scales:
+    try:
+        return tuple(tuple(map(float, stage)) for stage in scales)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"scales must be numbers for each of the four stages; got {scales!r:.80}.") from error
+
+
+def _network(weights: ForeignWeights, scales: Scales | None) -> Network:
     names = without_prefix(list(weights))
     if is_released(list(names)):
-        return _released(weights, names, None if scales is None else tuple(tuple(map(float, s)) for s in scales))
+        return _released(weights, names, scales)
     if scales is not None:
         raise ModelError("it is no Multi-Pyramid Transformer of the authors', to which alone scales belong")
     return identify(weights)
@@ -124,10 +133,15 @@ def _released(weights: ForeignWeights, names: dict[str, str], scales: Scales | N
     if expected is None:
         raise ModelError("it holds fewer weights than its network has")
     arrays = {
-        name: weights[original].numpy() if name.endswith(INDEX) else as_float32(name, weights[original])
+        name: _index(weights[original]) if name.endswith(INDEX) else as_float32(name, weights[original])
         for name, original in names.items()
     }
     network = MPT(config)
     converted = convert(arrays, config, expected)
     network.load_state_dict({name: torch.from_numpy(values) for name, values in converted.items()})
     return network.eval()
+
+
+def _index(values: torch.Tensor) -> np.ndarray:
+    """Rows of the table of positions, which half precision may have been made of with all else."""
+    return (values.to(torch.float64) if values.dtype.is_floating_point else values).numpy()

@@ -121,9 +121,10 @@ def check_name(name: str, *, overwrite: bool = False) -> Path:
     FileError
         If the user's folder refuses files.
     """
-    if not _NAME.fullmatch(name) or name.endswith(SUFFIX) or _RESERVED.fullmatch(name):
+    usable = isinstance(name, str) and _NAME.fullmatch(name) and not name.endswith(SUFFIX)
+    if not usable or _RESERVED.fullmatch(name):
         raise ParameterError(
-            f"{name[:80]!r} cannot be a model's name: "
+            f"{str(name)[:80]!r} cannot be a model's name: "
             f"use letters, digits, dots, dashes and underscores, without {SUFFIX}."
         )
     for info in available_models():

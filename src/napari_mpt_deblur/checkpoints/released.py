@@ -12,7 +12,6 @@ import numpy as np
 from napari_mpt_deblur.errors import ModelError
 from napari_mpt_deblur.networks.config import STAGES, MPTConfig
 
-PREFIXES = ("module.Network.", "Network.", "module.")
 _LEVELS = {"encoder_level1": ("encoder", 0), "encoder_level2": ("encoder", 1), "encoder_level3": ("encoder", 2)}
 _LEVELS |= {"latent": ("encoder", 3)}
 _LEVELS |= {"decoder_level1": ("decoder", 0), "decoder_level2": ("decoder", 1), "decoder_level3": ("decoder", 2)}
@@ -46,20 +45,22 @@ _SUB_BLOCK: dict[str, tuple[str, ...]] = {
 }
 _DOWN_SCALED = "cswa.scale_down.project.weight"
 INDEX = "attn.relative_position_index"
+_MARK = "encoder_level1.0.attn.temperature.1"
 _SUB_BLOCK_KEY = re.compile(rf"({'|'.join(_LEVELS)})\.(\d{{1,3}})\.(.+)")
 
 
 def without_prefix(names: Sequence[str]) -> dict[str, str]:
-    """Each name without the prefix that wrappers put before all of them, and the name as it is in the file."""
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in names):
-            return {name.removeprefix(prefix): name for name in names}
+    """Each name without what wrappers put before all of them, such as ``module.Network.``, and as it is in the file."""
+    prefixes = [name.removesuffix(_MARK) for name in names if name.endswith(_MARK)]
+    prefix = prefixes[0] if prefixes else ""
+    if prefix.endswith(".") and all(name.startswith(prefix) for name in names):
+        return {name.removeprefix(prefix): name for name in names}
     return {name: name for name in names}
 
 
 def is_released(names: Sequence[str]) -> bool:
     """Whether weights of these names (without prefix) are a Multi-Pyramid Transformer of the authors'."""
-    return {"inproj.weight", "output.weight", "encoder_level1.0.attn.temperature.1"} <= set(names)
+    return {"inproj.weight", "output.weight", _MARK} <= set(names)
 
 
 def infer_config(

@@ -112,7 +112,8 @@ def measure_normalization(
     """Measure each channel's grey levels over the whole image: all planes, finite pixels only.
 
     Of a channel with more than `max_pixels` pixels, evenly spaced planes and pixels are taken, the same ones every
-    time; no more than one plane is held at once.
+    time; but all of them for the darkest and the brightest pixel (percentiles 0 and 100, and "full"), which are in no
+    sample. No more than one plane is held at once.
 
     Parameters
     ----------
@@ -152,16 +153,19 @@ def normalization_steps(
     if rule == "full" and view.dtype == np.uint8:  # nothing to measure
         return Normalization((0.0,) * view.channel_count, (255.0,) * view.channel_count, None)
     percentiles = (0.0, 100.0) if rule == "full" else check_percentiles(rule)
+    ends_only = percentiles == (0.0, 100.0)
     lows, highs, sampled = [], [], False
     for channel in range(view.channel_count):
         planes = [plane for plane in view.planes if plane.channel == channel]
-        taken = _sampling(view, planes, max_pixels)
-        sampled |= taken != [(plane, 1, 0) for plane in planes]
+        everything = [(plane, 1, 0) for plane in planes]
+        taken = everything if ends_only else _sampling(view, planes, max_pixels)
+        sampled |= taken != everything
         parts = []
         for plane, stride, first in taken:
             if not view.in_memory:
                 yield step
-            parts.append(_finite(_every(stride, first, view.read_pixels(plane))))
+            pixels = view.read_pixels(plane)
+            parts.append(_ends(pixels) if ends_only else _finite(_every(stride, first, pixels)))
         pixels = np.concatenate(parts)
         if not pixels.size:  # nothing but NaN: nothing to restore
             lows.append(0.0)
@@ -250,6 +254,15 @@ def _finite(pixels: np.ndarray) -> np.ndarray:
     """In native byte order; float16 as float32, as percentiles are interpolated in the pixels' own type."""
     pixels = pixels[np.isfinite(pixels)]
     return pixels.astype(np.float32 if pixels.dtype == np.float16 else pixels.dtype.newbyteorder("="))
+
+
+def _ends(plane: np.ndarray) -> np.ndarray:
+    """The darkest and the brightest finite pixel, which is all that their percentiles 0 and 100 need; or none."""
+    ends = _finite(np.array([plane.min(), plane.max()]))
+    if ends.size == 2:
+        return ends
+    pixels = _finite(plane)
+    return np.array([pixels.min(), pixels.max()]) if pixels.size else pixels
 
 
 def check_percentiles(percentiles: Any) -> tuple[float, float]:

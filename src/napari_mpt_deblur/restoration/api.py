@@ -43,6 +43,7 @@ def deblur(
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     precision : {"auto", "float32", "bfloat16", "float16"}
+        ``"auto"``: what the model was loaded with, or the faster one where it makes no visible difference.
     tile : int or sequence of int, optional
         Side of the tiles in pixels, or height and width; as memory allows by default.
     dtype : optional

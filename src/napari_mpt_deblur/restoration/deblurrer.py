@@ -44,7 +44,8 @@ class Deblurrer:
     device : str
         ``"auto"``: where the model is.
     precision : {"auto", "float32", "bfloat16", "float16"}
-        Of the network's products. ``"auto"`` is the faster one where it makes no visible difference.
+        Of the network's products. ``"auto"``: what the model was loaded with; if that is ``"auto"`` as well, the faster
+        one where it makes no visible difference.
     tile_px : int or sequence of int, optional
         Side of the tiles, or height and width, rounded up to what the network accepts; by default as memory allows.
     batch : int, optional
@@ -79,6 +80,7 @@ class Deblurrer:
         )
         self.model, self.threads = model, threads
         self.device = str(model.device) if str(device) == "auto" else pick_device(device)
+        precision = model.precision if precision == "auto" else precision
         self.settings = Settings.of(
             model.config.network, self.device, precision, tile_sides(tile_px), batch, max_pixels
         )

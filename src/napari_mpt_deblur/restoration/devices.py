@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from napari_mpt_deblur.checkpoints.loading import torch_device
-from napari_mpt_deblur.errors import DeviceError
+from napari_mpt_deblur.checkpoints.loading import available_precisions as available_precisions
+from napari_mpt_deblur.checkpoints.loading import check_precision, torch_device
 from napari_mpt_deblur.networks.build import NetworkConfig
 from napari_mpt_deblur.networks.config import MPTConfig
 from napari_mpt_deblur.networks.guard import is_out_of_memory
 
-_PRECISIONS = {
-    "cpu": ("float32", "bfloat16"),
-    "cuda": ("float32", "float16", "bfloat16"),
-    "mps": ("float32", "float16"),
-}
 _CPU_BUDGET_BYTES = 620e6  # as estimated; with torch and the rest of the process, a run then stays under 1 GB
 _ACCELERATOR_SHARE = 0.5  # of its free memory
 _LARGEST_TILE_PX = {"cpu": 1152**2, "cuda": 2**22, "mps": 2**21}
@@ -48,11 +43,6 @@ def pick_device(name: str | torch.device = "auto") -> str:
     return str(torch_device(name))
 
 
-def available_precisions(device: str) -> tuple[str, ...]:
-    """Precisions offered on a device, the exact one first."""
-    return _PRECISIONS[device.partition(":")[0]]
-
-
 def pick_precision(name: str, device: str, network: NetworkConfig | None = None) -> str:
     """The precision that a name stands for on a device.
 
@@ -65,16 +55,11 @@ def pick_precision(name: str, device: str, network: NetworkConfig | None = None)
     DeviceError
         If the device does not offer it.
     """
-    offered = available_precisions(device)
     if name == "auto":
         if network is not None and not isinstance(network, MPTConfig):
             return "float32"
         return _fast_precision(device)
-    if name not in offered:
-        raise DeviceError(
-            f"The precision {str(name)[:40]!r} is not offered on {device}: choose auto, {', '.join(offered)}."
-        )
-    return name
+    return check_precision(name, device)
 
 
 def bytes_per_pixel(config: NetworkConfig, precision: str, device: str = "cpu") -> float:
