@@ -103,6 +103,13 @@ def test_weights_of_other_precisions_and_their_tables(tmp_path: Path, dtype: tor
     torch.testing.assert_close(loaded["encoder.0.0.norm.weight"], theirs, rtol=0, atol=0)
 
 
+def test_a_model_is_not_imported_as_weights(tmp_path: Path) -> None:
+    made = import_checkpoint(saved(tmp_path / "a.pth", published(1)), "a", scales=SCALES)
+    with pytest.raises(ModelError, match="is a model already"):
+        import_checkpoint(made, "again")
+    assert [info.name for info in available_models()] == ["a"]
+
+
 @pytest.mark.parametrize("settings", [{"scales": "abcd"}, {"scales": 5}, {"name": None}, {"name": 5}])
 def test_settings_of_other_types_are_refused(own: Path, tmp_path: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(ParameterError):

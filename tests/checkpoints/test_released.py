@@ -105,7 +105,7 @@ def test_a_network_without_scales_is_told_by_the_shapes() -> None:
 
 
 BROKEN: dict[str, tuple[Any, str]] = {
-    "scales not told": (None, "give them"),
+    "scales not told": (None, "give the scales"),
     "scales of other places": (((1.0, 1.0),) * 4, "not those of its sub-blocks"),
     "too few scales": (((1 / 2, 1.0),) * 3, "not those of its sub-blocks"),
 }

@@ -75,7 +75,7 @@ def test_a_checkpoint_is_imported_and_used(run: Any, tmp_path: Path, monkeypatch
     assert (refused.status, refused.out) == (2, "")
     untold = run("models", "import", path, "--name", "theirs")
     assert untold.status == 1
-    assert "--scales" in untold.err
+    assert "give the scales" in untold.err
     assert not own.exists() or not list(own.iterdir())
     done = run("models", "import", path, "--name", "theirs", *scales, "--range", "full", "--licence", "CC0-1.0")
     assert (done.status, done.err) == (0, "")

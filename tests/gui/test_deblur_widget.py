@@ -14,7 +14,8 @@ from qtpy.QtCore import QThreadPool
 from qtpy.QtWidgets import QComboBox, QLabel, QPushButton
 
 from napari_mpt_deblur.restoration import Deblurrer
-from napari_mpt_deblur.widgets.deblur.request import Scope
+from napari_mpt_deblur.widgets.deblur.import_dialog import ImportDialog
+from napari_mpt_deblur.widgets.deblur.request import ImportRequest, Scope
 
 GapMeter = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "event_loop.py"))["GapMeter"]
 
@@ -340,3 +341,14 @@ def test_the_widget_is_in_the_menu():
     samples = dict(PluginManager.instance().iter_sample_data())["napari-mpt-deblur"]
     assert [sample.display_name for sample in samples] == ["Out-of-focus nuclei (focus stack)"]
     assert napari.current_viewer() is None
+
+
+def test_importing_asks_for_what_no_file_tells(desk):
+    dialog = ImportDialog(Path("Their weights.pth"), desk.panel)
+    assert dialog.request == ImportRequest(Path("Their weights.pth"), "Their-weights")
+    dialog.name.setText(" theirs ")
+    dialog.intensities.setCurrentIndex(1)
+    dialog.clip.setChecked(False)
+    dialog.scales.setText(" 1 / 8, 1/4,1  1,1,1 1,1,1   1,1,1 ")
+    stages = ("1/8,1/4,1", "1,1,1", "1,1,1", "1,1,1")
+    assert dialog.request == ImportRequest(Path("Their weights.pth"), "theirs", "full", False, stages)

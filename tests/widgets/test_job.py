@@ -172,6 +172,16 @@ def test_an_estimate_that_cannot_be_made_says_why(tiny, image):
     assert "nobody" in outlook.message
 
 
+def test_what_was_asked_of_an_import_is_what_it_does(tiny, tmp_path, monkeypatch):
+    asked = {}
+    monkeypatch.setattr("napari_mpt_deblur.checkpoints.importing.import_checkpoint", lambda *a, **b: asked.update(b))
+    asking = ImportRequest(tmp_path / "a.pth", "a", "full", False, ("1/2,1", "1,1", "1,1", "1,1"))
+    assert run(import_steps(asking))[1] is None
+    assert asked == {"intensities": "full", "clip": False, "scales": ((0.5, 1.0), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0))}
+    _, outcome = run(import_steps(ImportRequest(tmp_path / "a.pth", "a", scales=("1/0",))))
+    assert "1/8,1/4,1" in outcome.message
+
+
 def test_weights_of_others_become_a_model(tiny, tmp_path):
     path = tmp_path / "theirs.pth"
     torch.save({"code": 1}, path)

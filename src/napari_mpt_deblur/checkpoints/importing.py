@@ -11,12 +11,12 @@ import torch
 
 from napari_mpt_deblur.checkpoints.config import ModelConfig
 from napari_mpt_deblur.checkpoints.foreign import ForeignWeights, as_float32, read_foreign, shapes_of
-from napari_mpt_deblur.checkpoints.library import check_name
+from napari_mpt_deblur.checkpoints.library import check_name, user_folder
 from napari_mpt_deblur.checkpoints.released import INDEX, convert, infer_config, is_released, without_prefix
-from napari_mpt_deblur.checkpoints.safetensors_file import MAX_INDEX_BYTES
+from napari_mpt_deblur.checkpoints.safetensors_file import MAX_INDEX_BYTES, read_header
 from napari_mpt_deblur.checkpoints.saving import save_model
 from napari_mpt_deblur.checkpoints.shapes import index_bytes, network_shapes
-from napari_mpt_deblur.errors import ModelError, ParameterError
+from napari_mpt_deblur.errors import DeblurError, ModelError, ParameterError
 from napari_mpt_deblur.images.atomic import make_folder
 from napari_mpt_deblur.networks.build import Network
 from napari_mpt_deblur.networks.mpt import MPT
@@ -87,6 +87,8 @@ def import_checkpoint(
         raise ParameterError(f"intensities must be full, minmax or percentiles; got {str(intensities)[:80]!r}.")
     told = None if scales is None else _as_scales(scales)
     target = check_name(name, overwrite=overwrite)
+    if _is_ours(path):
+        raise ModelError(f"Cannot import {path}: it is a model already; give its path, or put it into {user_folder()}.")
     weights = read_foreign(path)
     try:
         network = _network(weights, told)
@@ -104,6 +106,14 @@ def import_checkpoint(
     )
     make_folder(target.parent)
     return save_model(target, network, config, overwrite=overwrite)
+
+
+def _is_ours(path: str | Path) -> bool:
+    try:
+        read_header(path)
+    except (DeblurError, ValueError):  # the latter of a name that no file can have; `read_foreign` tells
+        return False
+    return True
 
 
 def _as_scales(scales: Sequence[Sequence[float]]) -> Scales:

@@ -229,7 +229,9 @@ def _scales(
             return paper
         if not any(map(any, scaled)):
             return tuple((1.0,) * count for count in counts)
-        raise ModelError("its scales are not the paper's and its weights do not tell them: give them (--scales)")
+        raise ModelError(
+            "its scales are not the paper's and its weights do not tell them: give the scales of all stages"
+        )
     if [[scale < 1 for scale in stage] for stage in told] != scaled:
         where = "; ".join(",".join("<1" if below else "1" for below in stage) for stage in scaled)
         raise ModelError(f"the scales given are not those of its sub-blocks, which are {where}")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from napari_mpt_deblur.cli.console import DONE, size, subparser
+from napari_mpt_deblur.errors import ParameterError
+from napari_mpt_deblur.networks.config import stage_scales
 
 _RANGES = ("full", "minmax", "percentiles")
 
@@ -76,6 +77,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _scales(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(Fraction(part.strip())) for part in text.split(","))
-    except (ValueError, ZeroDivisionError) as error:
-        raise argparse.ArgumentTypeError(f"must be numbers such as 1/8,1/4,1,1, not {text!r}") from error
+        return stage_scales(text)
+    except ParameterError as error:
+        raise argparse.ArgumentTypeError(str(error).rstrip(".")) from error

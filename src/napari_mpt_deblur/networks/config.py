@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
+from fractions import Fraction
 from typing import Any, Literal, get_args
 
-from napari_mpt_deblur.errors import ModelError
+from napari_mpt_deblur.errors import ModelError, ParameterError
 
 Branch = Literal["cswa", "isca"]
 WindowAttention = Literal["scaled", "cosine"]
@@ -222,6 +223,20 @@ class MPTConfig:
             raise
         except (TypeError, ValueError, OverflowError) as error:
             raise ModelError(f"The network configuration is damaged: {error}.") from error
+
+
+def stage_scales(text: str) -> tuple[float, ...]:
+    """Local scales of a stage as people write them, such as ``1/8,1/4,1``.
+
+    Raises
+    ------
+    ParameterError
+        If they are not numbers.
+    """
+    try:
+        return tuple(float(Fraction(part.strip())) for part in text.split(","))
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise ParameterError(f"Scales must be numbers such as 1/8,1/4,1; got {text[:80]!r}.") from error
 
 
 def _validate_shape(config: MPTConfig) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from qtpy.QtWidgets import QDialog, QDialogButtonBox, QFileDialog, QLabel, QLineEdit, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QDialog, QDialogButtonBox, QFileDialog, QLabel, QLineEdit, QVBoxLayout, QWidget
 
 from napari_mpt_deblur.widgets.deblur.request import ImportRequest
 from napari_mpt_deblur.widgets.fields import Choice, Entry, form
@@ -14,6 +14,9 @@ _FILTER = "Weights (*.pth *.pt *.ckpt *.safetensors);;All files (*)"
 _TIPS = {
     "name": "Of the model in the list: letters, digits, dots, dashes and underscores.",
     "intensities": "Which grey levels are 0 and 1 for the network. No file tells: use what it was trained with.",
+    "clip": "Clip what the network makes of them to 0 and 1, as the authors of MPT do.",
+    "scales": "Of a Multi-Pyramid Transformer whose local scales are not the paper's: those of the sub-blocks of its "
+    "four stages, such as 1/8,1/4,1 1/4,1/2,1 1/2,1/2,1 1,1,1. No file tells.",
 }
 _INTENSITIES = (
     Entry(
@@ -43,18 +46,31 @@ class ImportDialog(QDialog):
         self.name = QLineEdit(suggested_name(path))
         self.name.setToolTip(_TIPS["name"])
         self.intensities = Choice(_TIPS["intensities"], _INTENSITIES)
+        self.clip = QCheckBox("Clip the result to them")
+        self.clip.setToolTip(_TIPS["clip"])
+        self.clip.setChecked(True)
+        self.scales = QLineEdit()
+        self.scales.setPlaceholderText("the paper's")
+        self.scales.setToolTip(_TIPS["scales"])
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
         buttons.accepted.connect(self.accept)
         buttons.rejected.connect(self.reject)
         layout = QVBoxLayout(self)
         layout.addWidget(QLabel(path.name))
-        layout.addLayout(form(("Name", self.name), ("Grey levels", self.intensities)))
+        rows = (("Name", self.name), ("Grey levels", self.intensities), ("", self.clip), ("Scales", self.scales))
+        layout.addLayout(form(*rows))
         layout.addWidget(buttons)
 
     @property
     def request(self) -> ImportRequest:
         """What was asked for."""
-        return ImportRequest(self._path, self.name.text().strip(), self.intensities.chosen or None)
+        return ImportRequest(
+            self._path,
+            self.name.text().strip(),
+            self.intensities.chosen or None,
+            self.clip.isChecked(),
+            tuple(re.sub(r"\s*([,/])\s*", r"\1", self.scales.text()).split()),
+        )
 
 
 def suggested_name(path: Path) -> str:

@@ -114,8 +114,12 @@ def import_steps(request: ImportRequest) -> Generator[Stage, None, Path | Failur
     try:
         yield Stage(f"Importing {request.path.name}...")
         from napari_mpt_deblur.checkpoints import import_checkpoint
+        from napari_mpt_deblur.networks.config import stage_scales
 
-        return import_checkpoint(request.path, request.name, intensities=request.intensities)
+        scales = tuple(map(stage_scales, request.scales)) or None
+        return import_checkpoint(
+            request.path, request.name, intensities=request.intensities, clip=request.clip, scales=scales
+        )
     except Exception as error:
         return failure(error, "Importing", "close other programs", "with another file")
 

@@ -41,11 +41,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class ImportRequest:
-    """Weights of others, what their model is to be called, and its grey levels; see `import_checkpoint`."""
+    """Weights of others, and what their model is to be; see `import_checkpoint`."""
 
     path: Path
     name: str
     intensities: Literal["full", "minmax", "percentiles"] | None = None
+    clip: bool = True
+    scales: tuple[str, ...] = ()  # of each stage, such as "1/8,1/4,1"; none for the paper's
 
 
 @dataclass(frozen=True, eq=False)
