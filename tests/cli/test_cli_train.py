@@ -311,8 +311,7 @@ def test_each_source_is_what_its_option_says(images: Path, tmp_path: Path) -> No
     pairs = request("--pairs", images, sharp, "--axes", "YX").pairs
     assert isinstance(pairs, ImagePairs)
     assert [image.axes for image in pairs.sharp] == ["YX"] * 3
-    for option in ("--layer", "--images"):
-        assert isinstance(request(option, first).pairs, OpenLayer)
+    assert isinstance(request("--layer", first).pairs, OpenLayer)
     extra = request(images, "--extra-pairs", first, second)
     assert isinstance(extra.extra, ImagePairs)
     assert extra.config.contrast.method == "efcrex_labelled"

@@ -169,6 +169,18 @@ def test_bfloat16_autocast() -> None:
     assert (change - expected).norm() < 0.05 * expected.norm()
 
 
+def test_bfloat16_changes_the_released_arithmetic_by_less_than_50_db_show() -> None:
+    scales = ((1 / 4, 1.0), (1 / 2, 1.0), (1 / 2, 1.0), (1.0, 1.0))
+    network = lively(replace(MPTConfig.released(1), dims=(16, 16, 32, 32), heads=(1, 2, 2, 4), scales=scales))
+    image = torch.rand(1, 1, 64, 64)
+    with torch.no_grad():
+        exact = network(image)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            fast = network(image).float()
+    assert (exact - image).std() > 0.3
+    assert 20 * torch.log10((exact.max() - exact.min()) / (exact - fast).square().mean().sqrt()) > 50
+
+
 def test_channel_attention_does_not_depend_on_contrast() -> None:
     """Normalised over the pixels, the mixture of channels is the same however strong the map: no saturation."""
     torch.manual_seed(0)

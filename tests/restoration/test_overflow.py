@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from napari_mpt_deblur.checkpoints import Model
+from napari_mpt_deblur.checkpoints import Model, loading
 from napari_mpt_deblur.restoration import devices
 from napari_mpt_deblur.restoration.settings import Settings
 
@@ -42,7 +42,7 @@ class Overflowing(nn.Module):
 @pytest.fixture
 def overflowing(tiny: Callable, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Model, Overflowing]]:
     """A model whose network overflows, on a CPU that offers float16 as well."""
-    monkeypatch.setitem(devices._PRECISIONS, "cpu", ("float32", "bfloat16", "float16"))
+    monkeypatch.setitem(loading._PRECISIONS, "cpu", ("float32", "bfloat16", "float16"))
 
     def make(nan_above: float = float("inf")) -> tuple[Model, Overflowing]:
         model = tiny()

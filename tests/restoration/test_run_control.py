@@ -14,7 +14,8 @@ import torch
 from restoration.faults import failing
 from torch import nn
 
-from napari_mpt_deblur.checkpoints import Model
+from napari_mpt_deblur import deblur
+from napari_mpt_deblur.checkpoints import Model, load_model
 from napari_mpt_deblur.errors import DeblurError, DeviceError, ImageError, ModelError, ParameterError
 from napari_mpt_deblur.images import ImageView, Normalization
 from napari_mpt_deblur.restoration import Deblurrer, available_devices, devices, pick_device
@@ -219,6 +220,27 @@ def test_bad_requests_are_refused_before_anything_is_computed(
         restore(scene(2, 70, 70), **options)
     assert "\n" not in str(caught.value)
     assert not failures
+
+
+def test_a_model_is_computed_with_in_the_precision_that_it_was_loaded_with(
+    scene: Callable, drive: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "_cpu_has_bfloat16", lambda: False)
+    model = load_model("nuclei", "cpu", precision="bfloat16")
+    assert Deblurrer(model).precision == "bfloat16"
+    assert Deblurrer(model.to("cpu")).precision == "bfloat16"
+    assert Deblurrer(model, precision="float32").precision == "float32"
+    assert Deblurrer(load_model("nuclei", "cpu")).precision == "float32"
+    image = scene(40, 40)
+    half = deblur(image, model, dtype="float32")
+    np.testing.assert_array_equal(half, deblur(image, "nuclei", dtype="float32", precision="bfloat16", device="cpu"))
+    assert not np.array_equal(half, deblur(image, model, dtype="float32", precision="float32"))
+
+
+@pytest.mark.parametrize("precision", ["float16", "double", None, 16])
+def test_a_precision_that_the_device_lacks_is_refused_before_the_model_is_read(precision: Any) -> None:
+    with pytest.raises(DeviceError, match="not offered on cpu: choose auto, float32, bfloat16"):
+        load_model("no such model", "cpu", precision=precision)
 
 
 def test_threads_are_torchs_own_again_after_a_run(scene: Callable, restore: Callable) -> None:

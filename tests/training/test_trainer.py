@@ -352,6 +352,8 @@ def test_learning_rate_warms_up_and_falls_to_its_floor():
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert max(rates) == pytest.approx(config.learning_rate)
     assert rates[-1] == pytest.approx(config.final_learning_rate)
+    short = small_config(iterations=20, warmup=300)
+    assert max(map(short.learning_rate_at, range(20))) == short.learning_rate == short.learning_rate_at(4)
     low = small_config(iterations=100, warmup=10, learning_rate=1e-7)  # below the default floor
     assert max(map(low.learning_rate_at, range(101))) == pytest.approx(1e-7)
 

@@ -107,7 +107,8 @@ def invert(request):
         y0, x0, y1, x1 = request.region_px
         rows = (..., slice(y0, y1), slice(x0, x1))
         data = data[(*rows, slice(None)) if request.axes.has_samples else rows]
-    return Restored(-data, {"device": "cpu", "precision": "float32", "notes": ["Smaller tiles."], "seconds": 1.25})
+    record = {"device": "cpu", "precision": "float32", "notes": ["Smaller tiles."], "seconds": 1.25}
+    return Restored(-data, record | {"model": {"name": "nuclei", "sha256": "0a1b2c3d" + 56 * "0"}})
 
 
 class Bench:

@@ -45,7 +45,9 @@ def test_deblur_adds_a_layer_just_above_its_source(bench):
     assert bench.state == {"running": False, "cancelling": False, "can_start": True}
     assert bench.viewer.layers.selection.active is bench.viewer.layers[1]
     assert bench.settings.layer is bench.viewer.layers["cells"]  # the choice stays with the source
-    bench.view.show_message.assert_called_with("Done in 1.2 s on cpu (float32). Smaller tiles.")
+    bench.view.show_message.assert_called_with(
+        "Done in 1.2 s on cpu (float32), model nuclei (0a1b2c3d). Smaller tiles."
+    )
     assert bench.errors == []
 
 
@@ -392,6 +394,7 @@ def test_what_is_imported_is_listed_by_every_panel(bench):
     assert job.steps.args == (request,)
     bench.controller.import_model(request)  # a second click
     assert len(bench.runner.of(import_steps)) == 1
+    assert "try again" in bench.view.show_message.call_args.args[0]
     answer(job, Path("theirs.safetensors"))
     bench.view.show_message.assert_called_with("Imported as 'theirs'.")
     assert listener.heard == 1

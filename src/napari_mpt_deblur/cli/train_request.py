@@ -37,9 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--stack", nargs="+", metavar="FILE", help="stacks through focus: the sharpest planes are the truth"
     )
-    data.add_argument(
-        "--layer", "--images", metavar="FILE", help="nothing but one image: its sharpest regions are the truth"
-    )
+    data.add_argument("--layer", metavar="FILE", help="nothing but one image: its sharpest regions are the truth")
     data.add_argument(
         "--validation", nargs="+", metavar="IMAGE", help="sharp images to validate on (default: every tenth)"
     )

@@ -50,7 +50,7 @@ class TrainingConfig:
     betas : tuple of float
         Of AdamW.
     warmup : int
-        Iterations of the warm-up.
+        Iterations of the warm-up; a quarter of all at most.
     weight_decay : float
     clip : float
         Largest norm of the gradient.
@@ -151,9 +151,10 @@ class TrainingConfig:
 
     def learning_rate_at(self, iteration: int) -> float:
         """Of an iteration, counted from 0."""
-        if iteration < self.warmup:
-            return self.learning_rate * (iteration + 1) / self.warmup
-        progress = (iteration - self.warmup) / max(1, self.iterations - self.warmup)
+        warmup = min(self.warmup, self.iterations // 4)
+        if iteration < warmup:
+            return self.learning_rate * (iteration + 1) / warmup
+        progress = (iteration - warmup) / max(1, self.iterations - warmup)
         swing = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
         final = min(self.final_learning_rate, self.learning_rate)
         return final + (self.learning_rate - final) * swing

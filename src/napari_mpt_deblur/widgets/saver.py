@@ -28,7 +28,7 @@ class Saver:
         self._job: Job | None = None
 
     def save(self, title: str, steps: Steps, done: str) -> None:
-        """Carry out what puts a model into the library, unless that is being done for another.
+        """Carry out what puts a model into the library, or say that it must wait for another.
 
         Parameters
         ----------
@@ -39,7 +39,9 @@ class Saver:
         done : str
             What to say at the end.
         """
-        if self._job is None:
+        if self._job is not None:
+            self._show("Another model is being put into the library: try again when that is done.")
+        else:
             self._job = self._runner(
                 title,
                 steps,

@@ -18,7 +18,7 @@ from napari_mpt_deblur.images.view import ImageView
 from napari_mpt_deblur.widgets.train.request import Images, Pairs, TrainRequest
 
 _SIDE_PX = 64  # of the pixels by which two images of one name and size are told apart
-_PROLONGING = ("iterations", "warmup")  # a run that these alone change goes on
+_PROLONGING = "iterations"  # a run that this alone changes goes on
 _DIGITS = 10
 
 
@@ -40,7 +40,7 @@ def run_folder(request: TrainRequest) -> Path:
     DeblurError
         If the base model or a folder cannot be read.
     """
-    config = {name: value for name, value in request.config.to_dict().items() if name not in _PROLONGING}
+    config = {name: value for name, value in request.config.to_dict().items() if name != _PROLONGING}
     told = {
         "config": config,
         "base": request.base and _file_hash(find_model(request.base)),

@@ -256,7 +256,6 @@ def _config(settings: TrainSettings) -> TrainingConfig:
     return replace(
         config,
         iterations=settings.iterations,
-        warmup=min(config.warmup, settings.iterations // 4),
         learning_rate=settings.learning_rate,
         patch_px=(settings.patch_px,),
         batch=(settings.batch,),
