@@ -342,6 +342,28 @@ def test_an_unwritable_folder_ends_the_run_in_one_line(tmp_path, layer, monkeypa
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.suffix != ".jsonl"} == before
 
 
+def test_figures_of_other_validation_images_are_not_taken_up(tmp_path):
+    """Whatever the images are called: none is compared with one of another image, nor best because of that."""
+    first, second, held, other = (source("image", spots((40, 60), seed)) for seed in range(4))
+    request = ask(tmp_path, SharpImages((first, second), (held,)))
+    _, begun = drive(request)
+    elsewhere = replace(
+        request, pairs=SharpImages((first, second), (other,)), config=replace(request.config, iterations=4)
+    )
+    for event in train(elsewhere):
+        if isinstance(event, Started):
+            assert event.iteration == event.before.iteration == 2  # measured anew
+            assert event.before.psnr_blurred != begun.before.psnr_blurred
+            break  # the state is saved, beside the best weights and figures of the first image
+    _, finished = drive(elsewhere)
+    assert finished.before == event.before
+    assert finished.after.psnr_blurred == finished.before.psnr_blurred
+    figures = load_model(finished.weights, "cpu").config.training["figures"]
+    assert figures["after"]["psnr_blurred"] == finished.before.psnr_blurred
+    _, again = drive(elsewhere)
+    assert (again.before, again.after) == (finished.before, finished.after)  # of the same images they are
+
+
 def test_restart_forgets_the_run_before(tmp_path, layer):
     drive(ask(tmp_path, OpenLayer(layer)))
     events, finished = drive(ask(tmp_path, OpenLayer(layer), config=small_config(iterations=1), restart=True))

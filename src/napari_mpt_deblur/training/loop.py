@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from napari_mpt_deblur.training.data import TrainingData
 from napari_mpt_deblur.training.events import Losses, Scores, Step
 from napari_mpt_deblur.training.objective import Batch, draw_batch, objective
 from napari_mpt_deblur.training.state import BEST, LAST, read_best, read_run, write_state
-from napari_mpt_deblur.training.validation import validate
+from napari_mpt_deblur.training.validation import measured_on, validate
 
 
 class Trainer:
@@ -201,20 +201,22 @@ class Trainer:
         self.history = saved.history
         if config != self.config:
             self.history.append({"iterations": self.iteration, "config": config.to_dict()})
-        if self._validates_like(config, saved.pairs):
+        known = [value for value in saved.scores.values() if value is not None]
+        if self._validates_like(config, saved.pairs, known):
             for name, value in saved.scores.items():
                 setattr(self, name, value)
             # of weights that were written after the state, by a process that was killed before the next
             written = read_best(self.folder)
-            if written is not None and self._validates_like(written.config, written.pairs):
+            if written is not None and self._validates_like(written.config, written.pairs, [written.scores]):
                 self.best = written.scores
         return True
 
-    def _validates_like(self, config: TrainingConfig, pairs: str | None) -> bool:
+    def _validates_like(self, config: TrainingConfig, pairs: str | None, scores: Sequence[Scores]) -> bool:
         """Whether figures of that run were measured on the pairs that are held out now."""
         names = ("network", "simulation", "validation_pairs", "patch_px")  # what is held out leaves room for a patch
         same_draw = all(getattr(config, name) == getattr(self.config, name) for name in names)
-        return same_draw and pairs in (None, self._pairs())
+        same_names = pairs in (None, self._pairs())  # of what is trained on, of at most some images
+        return same_draw and same_names and measured_on(scores, self.data.validation, self.config.network)
 
     def _pairs(self) -> str:
         return json.dumps(self.data.record.get("pairs"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from napari_mpt_deblur.training.data import Patches
 from napari_mpt_deblur.training.events import Scores
 
 _BEST_DB = 100.0  # of images that are equal
+_SAME = 1e-5  # figures of the same pairs differ by rounding alone: by processor, threads, versions of libraries
 
 
 def validate(
@@ -39,6 +41,26 @@ def validate(
         rows.append([measure(image, truth) for measure in (_psnr, _ssim) for image in (restored, before)])
     scores = np.mean(rows, axis=0)
     return Scores(iteration, *map(float, scores))
+
+
+def measured_on(scores: Sequence[Scores], pairs: Sequence[Patches], network: NetworkConfig) -> bool:
+    """Whether figures that are known were measured on these pairs, by what they say of the blurred sides.
+
+    Parameters
+    ----------
+    scores : sequence of Scores
+        What they do not tell (NaN) counts as the same.
+    pairs, network
+        As `validate` has them.
+    """
+    if not scores:
+        return True
+    now = validate(lambda images: images, pairs, network, 0)
+    return all(
+        math.isnan(then) or math.isclose(then, here, rel_tol=_SAME)
+        for each in scores
+        for then, here in ((each.psnr_blurred, now.psnr_blurred), (each.ssim_blurred, now.ssim_blurred))
+    )
 
 
 def padded(restore: Callable[[Tensor], Tensor], images: Tensor, multiple: int) -> Tensor:
