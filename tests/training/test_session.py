@@ -279,6 +279,39 @@ def test_unlabelled_images_that_are_validated_on_give_their_other_part_only(tmp_
     assert float(data.unlabelled.batch(0, 200, 16).max()) > brightest
 
 
+def drawn_from(request):
+    """For each unlabelled image, the planes with what is drawn of them marked."""
+    images = session.open_data(request, request.config).unlabelled
+    marks = [np.zeros((len(field.groups), field.height, field.width), bool) for field in images.fields]
+    for area in images._draw.areas:
+        marks[area.field][area.group, area.y0 : area.y1, area.x0 : area.x1] = True
+    return marks
+
+
+def test_the_sharp_sides_of_pairs_that_are_validated_on_are_no_unlabelled_images(tmp_path):
+    sharp = tuple(source(str(number), spots((40, 60), number)) for number in range(4))
+    blurred = tuple(source(one.name, gaussian_filter(one.view.data, 1)) for one in sharp)
+    for sides in ((blurred, sharp), (sharp, blurred)):
+        request = ask(tmp_path, ImagePairs(*sides), "efcrex", unlabelled=sharp)
+        assert [mark.all() for mark in drawn_from(request)] == [True, True, True, False]
+        assert not drawn_from(request)[3].any()
+    twin = source("twin", blurred[0].view.data.copy())
+    shared = ImagePairs((blurred[0], twin), (sharp[0],) * 2)
+    with pytest.raises(
+        TrainingError, match="All unlabelled images are held out"
+    ):  # one pair trains on it, one does not
+        drawn_from(ask(tmp_path, shared, "efcrex", unlabelled=sharp[:1]))
+
+
+def test_what_is_held_out_of_a_sharp_image_lies_where_registration_finds_it(tmp_path):
+    field = spots((100, 60), sigma=2)
+    sharp, blurred = source("sharp", field[:90]), source("blurred", gaussian_filter(field[6:96], 1))
+    request = ask(tmp_path, ImagePairs((blurred,), (sharp,)), "efcrex", unlabelled=(sharp, blurred))
+    on_sharp, on_blurred = (np.flatnonzero(mark[0].any(1)) for mark in drawn_from(request))
+    assert (on_blurred[0], on_blurred[-1] + 1) == (6, 84 - 16)  # without the edge, and a strip
+    assert list(on_sharp) == list(on_blurred + 6)
+
+
 def test_sharp_images_that_are_validated_on_are_no_unlabelled_images(tmp_path):
     dark, bright, other = (source(name, spots((40, 60), seed)) for seed, name in enumerate("abc"))
     request = ask(tmp_path, SharpImages((dark,), (bright,)), "efcrex", unlabelled=(bright,))

@@ -35,6 +35,16 @@ class Area(NamedTuple):
     def width(self) -> int:
         return self.x1 - self.x0
 
+    def without(self, other: Area) -> Area:
+        """The largest part of it that does not overlap another of the same plane; empty where there is none."""
+        rests = (
+            self._replace(y1=min(self.y1, other.y0)),
+            self._replace(y0=max(self.y0, other.y1)),
+            self._replace(x1=min(self.x1, other.x0)),
+            self._replace(x0=max(self.x0, other.x1)),
+        )
+        return max(rests, key=lambda rest: max(rest.height, 0) * max(rest.width, 0))
+
 
 def split(fields: Sequence[Field], side: int, inset_px: Sequence[int] | None = None) -> tuple[list[Area], list[Area]]:
     """Areas to train on and areas held out.

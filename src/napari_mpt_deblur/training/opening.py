@@ -112,17 +112,44 @@ def _open_pairs(
         )
     stream = _EXTRA if extra else _PAIRS
     if isinstance(source, FocusStacks):
-        first, kind, sources = fields(source.stacks), "focus stacks", source.stacks
+        first, kind = fields(source.stacks), "focus stacks"
         pairs, held, notes = focus_pairs(first, config, stream)
+        areas = _spared([(source.stacks, pairs.areas, held)])
     else:
         assert isinstance(source, ImagePairs)
         if len(source.blurred) != len(source.sharp):
             raise TrainingError(f"There are {len(source.blurred)} blurred images and {len(source.sharp)} sharp ones.")
-        first, kind, sources = fields(source.blurred), "pairs", source.blurred
+        first, kind = fields(source.blurred), "pairs"
         pairs, held, notes = recorded_pairs(first, fields(source.sharp), config, stream)
+        on_sharp = ([pairs.on_sharp(area) for area in part] for part in (pairs.areas, held))
+        areas = _spared([(source.blurred, pairs.areas, held), (source.sharp, *on_sharp)])
     validation = pairs.held_out(held, config.validation_pairs, _VALIDATION_SIDE_PX)
-    areas = {_key(image): [area for area in pairs.areas if area.field == n] for n, image in enumerate(sources)}
     return _Opened(pairs, validation, _record(kind, [one.describe() for one in first]), notes, areas=areas)
+
+
+def _spared(
+    sides: Sequence[tuple[Sequence[ImageSource], Sequence[Area], Sequence[Area]]],
+) -> dict[Hashable, list[Area]]:
+    """Of each image what is trained on, without what is held out of it, on whichever side of whichever pair.
+
+    Parameters
+    ----------
+    sides : sequence of (images, areas, areas)
+        The images of one side, what is trained on of them and what is held out.
+    """
+    held: dict[tuple[Hashable, int], set[Area]] = {}
+    for images, _, areas in sides:
+        for area in areas:
+            held.setdefault((_key(images[area.field]), area.group), set()).add(area._replace(field=0))
+    kept: dict[Hashable, dict[Area, None]] = {_key(image): {} for images, _, _ in sides for image in images}
+    for images, areas, _ in sides:
+        for area in areas:
+            key, part = _key(images[area.field]), area._replace(field=0)  # images may be in several pairs
+            for other in held.get((key, area.group), ()):
+                part = part.without(other)
+            if min(part.height, part.width) > 0:
+                kept[key][part] = None
+    return {key: list(parts) for key, parts in kept.items()}
 
 
 def _open_sharp(source: SharpImages, config: TrainingConfig, extra: bool) -> _Opened:

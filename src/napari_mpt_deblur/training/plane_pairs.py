@@ -86,6 +86,12 @@ class PlanePairs:
         others = [box for box in boxes if not self._is_itself(box)] or boxes
         return [stack_pairs([self._cut(box)]) for box in others]
 
+    def on_sharp(self, area: Area) -> Area:
+        """Where the sharp side of a part of a blurred field lies in the sharp one."""
+        found = self.match(area)
+        (dy, _), (dx, _) = (_whole_and_rest(shift) for shift in (found.dy, found.dx))
+        return Area(area.field, found.group, area.y0 + dy, area.x0 + dx, area.y1 + dy, area.x1 + dx)
+
     def _is_itself(self, box: Area) -> bool:
         return self.blurred[box.field] is self.sharp[box.field] and self.match(box).group == box.group
 
