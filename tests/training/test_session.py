@@ -460,6 +460,22 @@ def test_two_runs_in_one_folder_do_not_meet(tmp_path, layer, monkeypatch):
     assert drive(request)[1].reason == "done"
 
 
+def test_what_a_process_left_that_was_killed_while_it_saved_is_deleted(tmp_path, layer):
+    kill = (
+        "import os, sys; from pathlib import Path; from napari_mpt_deblur.images.atomic import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1]) / 'state.pt') as temporary:\n"
+        "    temporary.write_bytes(b'half'); os._exit(9)"
+    )
+    assert subprocess.run([sys.executable, "-c", kill, str(tmp_path)], check=False).returncode == 9
+    (left,) = tmp_path.iterdir()
+    others = [tmp_path / name for name in ("mine.partial", ".mine.partial", f"{left.name}.txt")]
+    for path in others:
+        path.touch()
+    drive(ask(tmp_path, OpenLayer(layer), config=small_config(iterations=1)))
+    assert not left.exists()
+    assert all(path.exists() for path in others)
+
+
 def test_a_run_takes_over_from_a_process_that_was_killed(tmp_path, layer):
     hold = (
         "import sys, time; from pathlib import Path; from napari_mpt_deblur.training.lock import sole_run\n"

@@ -22,6 +22,7 @@ _REASONS = {
     errno.EISDIR: "a folder of that name is in the way: choose another name",
     errno.ENAMETOOLONG: "its name is too long: choose a shorter one",
 }
+_NAME_BYTES, _PARTIAL = 8, ".partial"  # of temporary files
 
 
 def check_writable(path: str | Path, *, overwrite: bool) -> Path:
@@ -83,7 +84,7 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         If the file cannot be written; what was there before stays.
     """
     path = check_writable(path, overwrite=overwrite)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.partial")
+    temporary = path.with_name(f".{secrets.token_hex(_NAME_BYTES)}{_PARTIAL}")
     try:
         yield temporary
         _place(temporary, path, overwrite=overwrite)
@@ -94,6 +95,16 @@ def atomic_path(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def remove_partial(folder: str | Path) -> None:
+    """Delete what processes that were killed while they wrote left of `atomic_path` in a folder.
+
+    Nobody else may be writing there.
+    """
+    for path in Path(folder).glob(f".{'[0-9a-f]' * 2 * _NAME_BYTES}{_PARTIAL}"):
+        with suppress(OSError):  # it takes up room, and no more
+            path.unlink(missing_ok=True)
 
 
 def _place(temporary: Path, path: Path, *, overwrite: bool) -> None:

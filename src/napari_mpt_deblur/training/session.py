@@ -17,6 +17,7 @@ from napari_mpt_deblur.checkpoints import Model, find_model, load_model, read_he
 from napari_mpt_deblur.checkpoints.shapes import parameter_count
 from napari_mpt_deblur.errors import DivergedError, ParameterError, TrainingError
 from napari_mpt_deblur.images import Normalization
+from napari_mpt_deblur.images.atomic import remove_partial
 from napari_mpt_deblur.networks.guard import free_memory
 from napari_mpt_deblur.networks.host_memory import kept_memory
 from napari_mpt_deblur.restoration import Deblurrer, Restored, pick_device
@@ -122,6 +123,7 @@ def _steps(request: TrainingRequest, stop: threading.Event) -> Run:
     config, expected = _fitted(request, device)
     trainer = Trainer(config, request.folder, data, device, start)
     with sole_run(request.folder):
+        remove_partial(request.folder)
         if request.restart or not trainer.resume():
             forget_run(request.folder)  # without a state, too: weights that lie there are another run's
         elif trainer.iteration:
