@@ -9,6 +9,7 @@ import pytest
 from napari_mpt_deblur.errors import FileError, ParameterError
 from napari_mpt_deblur.training.events import Losses, Scores, Step
 from napari_mpt_deblur.training.logs import Log
+from napari_mpt_deblur.training.state import forget_run
 
 SCORES = Scores(2, 30.0, 25.0, 0.9, 0.8)
 
@@ -33,8 +34,8 @@ def test_tensorboard_gets_every_step(tmp_path, monkeypatch):
     written = {}
 
     class SummaryWriter:
-        def __init__(self, folder):
-            written["folder"] = folder
+        def __init__(self, folder, purge_step):
+            written["folder"], written["first"] = folder, purge_step
 
         def add_scalar(self, name, value, iteration):
             written[name, iteration] = value
@@ -44,7 +45,7 @@ def test_tensorboard_gets_every_step(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", types.SimpleNamespace(SummaryWriter=SummaryWriter))
     _fill(Log(tmp_path, tensorboard=True))
-    assert written["folder"] == str(tmp_path / "tensorboard")
+    assert (written["folder"], written["first"]) == (str(tmp_path / "tensorboard"), 0)
     assert [written[f"loss/{name}", 1] for name in ("total", "pixel loss", "L+", "L-", "Lext")] == [
         0.4,
         0.3,
@@ -60,6 +61,29 @@ def test_events_are_what_tensorboard_reads(tmp_path):
     _fill(Log(tmp_path, tensorboard=True))
     events = loader.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [event.value for event in events.Scalars("loss/total")] == pytest.approx([0.4, 0.2])
+
+
+def test_tensorboard_shows_each_step_once_where_a_killed_run_goes_on(tmp_path):
+    loader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="needs tensorboard")
+    _fill(Log(tmp_path, tensorboard=True))
+    resumed = Log(tmp_path, tensorboard=True, iteration=1)  # what was saved last
+    resumed.add(Step(2, Losses(0.3, 0.1, 10.0, 0.4, 0.1, 0.5), 1e-3, SCORES))
+    resumed.close()
+    events = loader.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss/total")] == [
+        (1, pytest.approx(0.4)),
+        (2, pytest.approx(0.3)),
+    ]
+    assert [event.step for event in events.Scalars("validation/psnr")] == [0, 2]
+
+
+def test_a_run_that_is_forgotten_leaves_no_log(tmp_path):
+    _fill(Log(tmp_path))
+    (tmp_path / "tensorboard").mkdir()
+    for name in ("events.out.tfevents.1790000000.host.1.0", "notes.txt"):  # the second is not ours
+        (tmp_path / "tensorboard" / name).touch()
+    forget_run(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["notes.txt", "tensorboard"]
 
 
 def test_without_tensorboard_one_line_says_what_to_install(tmp_path, monkeypatch):

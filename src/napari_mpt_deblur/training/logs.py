@@ -11,9 +11,7 @@ from typing import Any
 from napari_mpt_deblur.errors import ParameterError
 from napari_mpt_deblur.images.atomic import make_folder, writing_failed
 from napari_mpt_deblur.training.events import TERMS, Scores, Step
-from napari_mpt_deblur.training.state import LOG
-
-_TENSORBOARD = "tensorboard"
+from napari_mpt_deblur.training.state import LOG, TENSORBOARD
 
 
 class Log:
@@ -24,6 +22,8 @@ class Log:
     folder : Path
     tensorboard : bool
         Write TensorBoard's event files, too, into the folder's ``tensorboard``.
+    iteration : int
+        Where the run goes on: TensorBoard hides what a run that was killed had written beyond it.
 
     Raises
     ------
@@ -31,13 +31,14 @@ class Log:
         If TensorBoard is asked for and not installed.
     """
 
-    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
+    def __init__(self, folder: Path, *, tensorboard: bool = False, iteration: int = 0) -> None:
         self._path = folder / LOG
         self._losses: list[dict[str, float]] = []
         self._writer: Any = None
         if tensorboard:
             make_folder(folder)
-            self._writer = self.check_tensorboard()(str(folder / _TENSORBOARD))
+            first = iteration + 1 if iteration else 0  # to be written; only a run that begins writes its start
+            self._writer = self.check_tensorboard()(str(folder / TENSORBOARD), purge_step=first)
 
     @staticmethod
     def check_tensorboard() -> Any:

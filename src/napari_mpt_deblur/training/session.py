@@ -156,7 +156,7 @@ class _Drive:
     def __init__(self, request: TrainingRequest, trainer: Trainer, stop: threading.Event) -> None:
         self.request, self.trainer, self.stop = request, trainer, stop
         self.clock = _Clock()
-        self.log = Log(request.folder, tensorboard=request.tensorboard)
+        self.log = Log(request.folder, tensorboard=request.tensorboard, iteration=trainer.iteration)
         self._begun = False  # whether a step was taken: however short the time, there is one
         self._settled = False  # whether what was learnt is on disk
         self._normalization: Normalization | None = None  # of the image that is previewed

@@ -19,6 +19,8 @@ from napari_mpt_deblur.training.config import TrainingConfig
 from napari_mpt_deblur.training.events import Scores
 
 STATE, LOG, BEST, LAST = "state.pt", "log.jsonl", "best.safetensors", "last.safetensors"
+TENSORBOARD = "tensorboard"
+_EVENTS = "events.out.tfevents.*"
 _VALUES_A_WEIGHT = 2 * 4 + 3  # a state has four (weights, average, moments), a model one; the next beside the last
 _SPARE_BYTES = 2**22  # of what stands between the weights, and of the log
 
@@ -207,19 +209,20 @@ def saved_iterations(folder: Path) -> int | None:
 
 
 def forget_run(folder: Path) -> None:
-    """Delete the state and the weights of a run, so that nothing of it is taken for the next one's.
+    """Delete the state, weights and logs of a run, so that nothing of it is taken for the next one's.
 
     Raises
     ------
     FileError
         If that is not allowed.
     """
-    for name in (STATE, BEST, LAST):  # the state first: without it, what is left is no run
+    files = [folder / name for name in (STATE, BEST, LAST, LOG)]  # the state first: without it, the rest is no run
+    for path in (*files, *(folder / TENSORBOARD).glob(_EVENTS)):
         try:
-            (folder / name).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
         except OSError as error:
             raise FileError(
-                f"Cannot delete {folder / name} of the run before: {error.strerror}; choose another folder."
+                f"Cannot delete {path} of the run before: {error.strerror}; choose another folder."
             ) from error
 
 
