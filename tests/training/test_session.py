@@ -402,6 +402,8 @@ def test_restart_forgets_the_run_before(tmp_path, layer):
     events, finished = drive(ask(tmp_path, OpenLayer(layer), config=small_config(iterations=1), restart=True))
     assert next(event for event in events if isinstance(event, Started)).iteration == 0
     assert load_model(finished.weights, "cpu").config.training["iterations"] == 1
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [entry["iteration"] for entry in log] == [0, 1]
 
 
 def test_a_restart_that_is_killed_before_it_saves_does_not_bring_the_run_before_back(tmp_path, layer):
@@ -500,8 +502,9 @@ def test_what_cannot_be_deleted_for_a_restart_is_told_in_one_line(tmp_path, laye
 
 def test_a_learning_rate_that_is_too_high_leaves_weights_that_serve(tmp_path, layer, base_model):
     wild = small_config(iterations=6, learning_rate=1e30, warmup=0, clip=1e30)
-    with pytest.raises(DivergedError, match="is kept: go on with a lower learning rate"):
+    with pytest.raises(DivergedError, match=r"at iteration \d: go on with a lower learning rate") as caught:
         drive(ask(tmp_path, OpenLayer(layer), config=wild, base=base_model))
+    assert caught.value.kept is None  # nor does it say so
     with torch.no_grad():
         restored = load_model(tmp_path / "last.safetensors", "cpu").network(torch.rand(1, 1, 16, 16))
     assert torch.isfinite(restored).all()
@@ -524,6 +527,7 @@ def test_a_run_that_diverges_tells_the_figures_of_what_it_keeps(tmp_path, layer,
     with pytest.raises(DivergedError, match=f"not finite at iteration {good_steps}") as caught:
         drive(ask(tmp_path, OpenLayer(layer), config=small_config(), base=base_model))
     kept = caught.value.kept
+    assert ("what was learnt until iteration 2 is kept" in str(caught.value)) == (kept is not None)
     if not good_steps:
         assert kept is None
         return

@@ -268,7 +268,7 @@ class Trainer:
             remedy = "go on with a lower learning rate"
         else:
             remedy = "the weights that it begins with are at fault, not the learning rate; begin anew from others"
-        kept = f"; what was learnt until iteration {self.iteration} is kept"
+        kept = f"; what was learnt until iteration {self.iteration} is kept" if self.iteration else ""
         since = kept if has_stepped else ", before its first step"
         raise DivergedError(f"{otherwise} at iteration {at}{since}: {remedy}.")
 
