@@ -121,8 +121,8 @@ def _open_pairs(
             raise TrainingError(f"There are {len(source.blurred)} blurred images and {len(source.sharp)} sharp ones.")
         first, kind = fields(source.blurred), "pairs"
         pairs, held, notes = recorded_pairs(first, fields(source.sharp), config, stream)
-        on_sharp = ([pairs.on_sharp(area) for area in part] for part in (pairs.areas, held))
-        areas = _spared([(source.blurred, pairs.areas, held), (source.sharp, *on_sharp)])
+        sharp, sharp_held = ([pairs.on_sharp(area) for area in part] for part in (pairs.areas, held))
+        areas = _spared([(source.blurred, pairs.areas, held), (source.sharp, sharp, sharp_held)])
     validation = pairs.held_out(held, config.validation_pairs, _VALIDATION_SIDE_PX)
     return _Opened(pairs, validation, _record(kind, [one.describe() for one in first]), notes, areas=areas)
 
