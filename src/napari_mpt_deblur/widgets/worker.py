@@ -65,7 +65,7 @@ class _Job:
 
 
 def _lower_priority() -> None:
-    if sys.platform == "linux":  # where a thread has one of its own
+    if sys.platform == "linux":  # where a thread has one of its own; others favour the window in front themselves
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
