@@ -17,8 +17,8 @@ from napari_mpt_deblur.optics.psf import Microscope, blur, defocus_psf
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("um", "margin"), [(4, -0.5), (8, 0.0), (12, 0.0), (16, 0.0)])
-def test_blind_restoration_against_deconvolution_told_the_truth(data_folder: Path, um: float, margin: float) -> None:
+@pytest.mark.parametrize("um", [4, 8, 12, 16])
+def test_blind_restoration_against_deconvolution_told_the_truth(data_folder: Path, um: float) -> None:
     index = json.loads((data_folder / "bbbc039" / "index.json").read_text())
     names = [
         entry["id"] for entry in index if entry["split"] == "validation" and entry.get("p999", entry.get("max")) >= 64
@@ -30,7 +30,7 @@ def test_blind_restoration_against_deconvolution_told_the_truth(data_folder: Pat
         blurred = Camera(read_noise=4.0).record(blur(sharp, psf), np.random.default_rng(number))
         _, deconvolved = best_deconvolution(blurred, psf, sharp)
         gains.append(psnr(deblur(blurred, model), sharp) - psnr(deconvolved, sharp))
-    assert np.mean(gains) >= margin
+    assert np.mean(gains) > 0
 
 
 @pytest.mark.slow
