@@ -6,6 +6,7 @@ import gc
 import json
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -223,18 +224,18 @@ def test_bad_requests_are_refused_before_anything_is_computed(
 
 
 def test_a_model_is_computed_with_in_the_precision_that_it_was_loaded_with(
-    scene: Callable, drive: Callable, monkeypatch: pytest.MonkeyPatch
+    model: Model, scene: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(devices, "_cpu_has_bfloat16", lambda: False)
-    model = load_model("nuclei", "cpu", precision="bfloat16")
-    assert Deblurrer(model).precision == "bfloat16"
-    assert Deblurrer(model.to("cpu")).precision == "bfloat16"
-    assert Deblurrer(model, precision="float32").precision == "float32"
+    half = load_model("nuclei", "cpu", precision="bfloat16")
+    assert Deblurrer(half).precision == "bfloat16"
+    assert Deblurrer(half.to("cpu")).precision == "bfloat16"
+    assert Deblurrer(half, precision="float32").precision == "float32"
     assert Deblurrer(load_model("nuclei", "cpu")).precision == "float32"
-    image = scene(40, 40)
-    half = deblur(image, model, dtype="float32")
-    np.testing.assert_array_equal(half, deblur(image, "nuclei", dtype="float32", precision="bfloat16", device="cpu"))
-    assert not np.array_equal(half, deblur(image, model, dtype="float32", precision="float32"))
+    image, half = scene(40, 40), replace(model, precision="bfloat16")
+    restored = deblur(image, half, dtype="float32")
+    np.testing.assert_array_equal(restored, deblur(image, model, dtype="float32", precision="bfloat16"))
+    assert not np.array_equal(restored, deblur(image, half, dtype="float32", precision="float32"))
 
 
 @pytest.mark.parametrize("precision", ["float16", "double", None, 16])

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from napari_mpt_deblur.training.events import Estimate, Losses, Scores, Started, Step
@@ -65,6 +65,8 @@ def test_terms_that_differ_by_decades_have_a_logarithmic_axis():
     assert wide.words(1e-9) == "1e-9"
 
 
+@example([1.0, 5e-324], 2, True, 0)
+@example([0.0, 5e-324], 2, False, 0)
 @given(st.lists(st.floats(-1e12, 1e12), max_size=5), st.integers(2, 6), st.booleans(), st.sampled_from([0, 0.1]))
 def test_any_values_have_an_axis_that_holds_them(values, most, by_decades, margin):
     axis = Axis.around(values, most_ticks=most, by_decades=by_decades, margin=margin)

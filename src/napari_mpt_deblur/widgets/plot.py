@@ -18,6 +18,7 @@ PAPER, INK, GRID = QColor("white"), QColor("#222222"), QColor("#dddddd")
 _PICTURE_PX = (480, 320)
 _PICTURE_SCALE = 3  # for print
 _FONT_PX = 11
+_NOTHING = 1e-30  # drawn as 0: of the smallest numbers there is neither a logarithm nor a step between two
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class Axis:
         margin : float
             Kept free at both ends, as a share of the axis.
         """
-        known = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+        finite = (value for value in values if math.isfinite(value))
+        known = [value if abs(value) > _NOTHING else 0.0 for value in finite] or [0.0, 1.0]
         low, high = min(known), max(known)
         if by_decades and low > 0 and high > 10 * low:
             reach = (high / low) ** margin
