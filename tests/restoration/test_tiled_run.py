@@ -216,7 +216,7 @@ def untiled(data_folder: Path, bundled: Model, restore: Callable) -> Restored:
     return restore(real_field(data_folder)[0], use=bundled, tile_px=1024, dtype="float32")
 
 
-@pytest.mark.parametrize("tile", [256, *(pytest.param(tile, marks=pytest.mark.slow) for tile in (384, 512))])
+@pytest.mark.parametrize("tile", [256, pytest.param(384, marks=pytest.mark.slow), 512])
 def test_real_fields_show_no_seam(
     data_folder: Path, bundled: Model, restore: Callable, untiled: Restored, tile: int, request: pytest.FixtureRequest
 ) -> None:

@@ -26,10 +26,10 @@ from torch import Tensor
 from napari_mpt_deblur.errors import FileError, ModelError, OutOfMemoryError
 from napari_mpt_deblur.networks.guard import is_out_of_memory
 
-_MAX_FILE_BYTES = 2**31  # the largest known here have 0.7 GB, with their optimiser's state
+_MAX_FILE_BYTES = 2**31  # weights of 100 million numbers with their optimiser's state have 1.2 GB
 _MAX_ENTRIES = 100_000
 _MAX_PICKLE_BYTES = 2**24  # names and shapes; the paper's network has 0.2 MB of them
-_MAX_DEPTH = 8  # an optimiser's state beside the weights has 4
+_MAX_DEPTH = 8  # an optimiser's state beside the weights has 5
 _CHECKED_AT_ONCE = 2**22  # numbers
 _ZIP, _LEGACY = b"PK\x03\x04", (b"\x80", b"(", b"]", b"}", b"c")
 # bytes of a number in each kind of part
